@@ -1,0 +1,1 @@
+"""PCM as numpy arrays: codecs, resampling, levels, tones."""

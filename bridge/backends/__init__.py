@@ -1,0 +1,1 @@
+"""Voice models behind a session."""

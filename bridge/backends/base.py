@@ -1,0 +1,189 @@
+"""What a voice model is to a session: a capability set, verbs to call, events to hear."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.ids import ItemId, ResponseId, ToolCallId
+
+MODEL_RATE = 24_000  # samples per second of all audio between a session and its backend
+
+Pcm = NDArray[np.int16]
+"""Mono samples at MODEL_RATE, shape (samples,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this model does itself; the session fills in or refuses the rest."""
+
+    turn_detection: frozenset[str] = frozenset()
+    """Kinds of turn detection it runs: "server_vad", "semantic_vad"."""
+    transcribes: bool = False
+    """Answers `transcribe` with TranscriptCompleted or TranscriptFailed."""
+    hears_dtmf: bool = False
+    """A pressed key is a user turn to it."""
+    greets: bool = False
+    """Has something to say before the caller does, without being told what."""
+    loops_audio: bool = False
+    """Emits LoopAudio for what it hears, outside any response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """One response to produce. `items` is the conversation so far, in wire shape, oldest first."""
+
+    response_id: ResponseId
+    items: tuple[Mapping[str, Any], ...]
+    instructions: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = "auto"
+    output_modalities: tuple[str, ...] = ("audio",)
+    voice: str = ""
+    speed: float = 1.0
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """`audio_ms`: where the speech began, on the clock of all audio pushed, prefix included."""
+
+    audio_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """`audio_ms`: the end of the turn, trailing silence included."""
+
+    audio_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptDelta:
+    item_id: ItemId
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptCompleted:
+    item_id: ItemId
+    transcript: str
+    audio_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFailed:
+    item_id: ItemId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Words of the assistant message: the transcript of its audio, or its text."""
+
+    response_id: ResponseId
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """Sound of the assistant message, faster than real time if the model can."""
+
+    response_id: ResponseId
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole function call; `arguments` is JSON text."""
+
+    response_id: ResponseId
+    tool_call_id: ToolCallId
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFinished:
+    """`reason` is None, "max_output_tokens" or "content_filter"; tokens are estimates if unknown."""
+
+    response_id: ResponseId
+    reason: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFailed:
+    response_id: ResponseId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAudio:
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class CallAction:
+    """The model ends the call, once everything said before it has been played."""
+
+    response_id: ResponseId
+    action: str = "hangup"
+
+
+BackendEvent = (
+    SpeechStarted
+    | SpeechStopped
+    | TranscriptDelta
+    | TranscriptCompleted
+    | TranscriptFailed
+    | TextDelta
+    | AudioDelta
+    | ToolCall
+    | ResponseFinished
+    | ResponseFailed
+    | LoopAudio
+    | CallAction
+)
+
+Emit = Callable[[BackendEvent], None]
+
+
+class Backend(Protocol):
+    """Verbs return at once and never raise for what the model does; results come as events."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def start(self, config: Mapping[str, Any], emit: Emit) -> None:
+        """`config` is the session object in wire shape.
+
+        Raises:
+            BackendError: the model cannot be reached; the call is refused.
+        """
+        ...
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """The session object changed."""
+        ...
+
+    def push_audio(self, pcm: Pcm) -> None: ...
+
+    def agent_speaking(self, speaking: bool, /) -> None:
+        """Playout began or ended: detection may ask for more proof of speech meanwhile."""
+        ...
+
+    def transcribe(self, item_id: ItemId, pcm: Pcm) -> None:
+        """Turn the committed audio of a user item into words."""
+        ...
+
+    def generate(self, request: Generate) -> None: ...
+
+    def cancel(self, response_id: ResponseId) -> None:
+        """Stop; no event of this response follows."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""A voice model made of VAD, speech recognition, a language model and a voice."""

@@ -1,0 +1,1 @@
+"""Calls: where a leg meets a session."""

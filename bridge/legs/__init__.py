@@ -1,0 +1,1 @@
+"""The telephone and browser side of calls."""

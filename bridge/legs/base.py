@@ -1,0 +1,60 @@
+"""A leg: the telephone or browser side of a call, whatever its wire."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from bridge.media.stream import AudioStream
+
+
+class LegListener(Protocol):
+    """What a leg tells its owner. Called on the loop, never re-entrantly from a leg's verb."""
+
+    def leg_answered(self) -> None:
+        """The far end took our answer: audio flows both ways."""
+        ...
+
+    def leg_ended(self, reason: str) -> None:
+        """Called exactly once. `reason`: remote_hangup, local_hangup, cancelled, no_ack,
+        media_timeout, rejected, connection_lost."""
+        ...
+
+    def leg_digit(self, digit: str) -> None:
+        """One key press: 0-9, *, #, A-D."""
+        ...
+
+    def leg_message(self, text: str) -> None:
+        """One text message on the data channel of a browser."""
+        ...
+
+
+class Leg(Protocol):
+    kind: Literal["sip", "webrtc"]
+    direction: Literal["inbound", "outbound"]
+    listener: LegListener | None
+
+    @property
+    def stream(self) -> AudioStream | None:
+        """None until media is negotiated."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """The INVITE's headers in order, credentials dropped; empty for a browser."""
+        ...
+
+    def ring(self) -> None: ...
+
+    async def answer(self) -> None:
+        """Raises SdpError or OverloadedError when the call cannot carry audio; the leg is then
+        already refused with the status that says so."""
+        ...
+
+    def reject(self, status: int) -> None: ...
+
+    async def hangup(self) -> None:
+        """Idempotent. Returns when the farewell is on the wire, not when it is acknowledged."""
+        ...
+
+    def send_message(self, text: str) -> None:
+        """To the data channel, if there is one."""
+        ...

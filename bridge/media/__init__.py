@@ -1,0 +1,1 @@
+"""Real-time audio of all calls: one clock, one batched plane."""

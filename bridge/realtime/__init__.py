@@ -1,0 +1,1 @@
+"""The Realtime protocol without a socket."""

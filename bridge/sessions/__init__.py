@@ -1,0 +1,1 @@
+"""The model side of calls: conversations and the clients that watch and drive them."""

@@ -43,43 +43,43 @@ class RequestError(BridgeError):
     http_status = 400
     sip_status = 400
     type = "invalid_request_error"
-    code = "invalid_value"
+    code: str | None = "invalid_value"
 
 
 class AuthenticationError(RequestError):
     http_status = 401
     sip_status = 401
-    code = "invalid_api_key"
+    code: str | None = "invalid_api_key"
 
 
 class NotFoundError(RequestError):
     http_status = 404
     sip_status = 404
-    code = "not_found"
+    code: str | None = "not_found"
 
 
 class CallNotFound(NotFoundError):
-    code = "call_id_not_found"
+    code: str | None = "call_id_not_found"
 
     def __init__(self, message: str = "No session found for the provided call_id") -> None:
         super().__init__(message)
 
 
 class ConflictError(RequestError):
-    code = "invalid_state"
+    code: str | None = "invalid_state"
 
 
 class PayloadTooLarge(RequestError):
     http_status = 413
     sip_status = 513
-    code = "payload_too_large"
+    code: str | None = "payload_too_large"
 
 
 class PeerError(BridgeError):
     http_status = 400
     sip_status = 400
     type = "invalid_request_error"
-    code = "invalid_value"
+    code: str | None = "invalid_value"
 
 
 class SipError(PeerError):
@@ -92,7 +92,7 @@ class SipError(PeerError):
 
 class SdpError(PeerError):
     sip_status = 488
-    code = "invalid_offer"
+    code: str | None = "invalid_offer"
 
 
 class RtpError(PeerError):
@@ -102,10 +102,10 @@ class RtpError(PeerError):
 class OverloadedError(BridgeError):
     http_status = 503
     sip_status = 503
-    code = "overloaded"
+    code: str | None = "overloaded"
 
 
 class BackendError(BridgeError):
     http_status = 502
     sip_status = 503
-    code = "backend_unavailable"
+    code: str | None = "backend_unavailable"

@@ -25,7 +25,7 @@ def random_base62(length: int) -> str:
 
 
 def new_id(prefix: str) -> str:
-    """`event_…`, `item_…`, `resp_…`, `sess_…`: prefix and 21 base62 characters, as OpenAI's look."""
+    """Prefix, underscore and 21 base62 characters, as OpenAI's look: `event_…`, `item_…`."""
     return f"{prefix}_{random_base62(21)}"
 
 

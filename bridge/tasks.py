@@ -34,6 +34,11 @@ class TaskOwner:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    async def settle(self, timeout_s: float) -> None:
+        """Let tasks that are about to end do so, `timeout_s` at most."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
     async def close(self, timeout_s: float = 5.0) -> None:
         """Cancel every task but the caller's own and wait, `timeout_s` at most."""
         own = asyncio.current_task()

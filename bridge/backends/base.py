@@ -134,20 +134,11 @@ class CallAction:
     action: str = "hangup"
 
 
-BackendEvent = (
-    SpeechStarted
-    | SpeechStopped
-    | TranscriptDelta
-    | TranscriptCompleted
-    | TranscriptFailed
-    | TextDelta
-    | AudioDelta
-    | ToolCall
-    | ResponseFinished
-    | ResponseFailed
-    | LoopAudio
-    | CallAction
+ListeningEvent = (
+    SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
+ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
+BackendEvent = ListeningEvent | ResponseEvent | LoopAudio | CallAction
 
 Emit = Callable[[BackendEvent], None]
 

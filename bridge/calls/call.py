@@ -1,0 +1,82 @@
+"""The state of one call, as a table, and the record that outlives it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from bridge.errors import ConflictError
+from bridge.ids import CallId, SessionId
+
+
+class CallState(StrEnum):
+    RINGING = "ringing"
+    ANSWERING = "answering"
+    ACTIVE = "active"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+TRANSITIONS: Mapping[CallState, Mapping[str, CallState]] = {
+    CallState.RINGING: {
+        "accept": CallState.ANSWERING,
+        "hangup": CallState.ENDING,
+        "ended": CallState.ENDED,
+    },
+    CallState.ANSWERING: {
+        "answered": CallState.ACTIVE,
+        "hangup": CallState.ENDING,
+        "ended": CallState.ENDED,
+    },
+    CallState.ACTIVE: {"hangup": CallState.ENDING, "ended": CallState.ENDED},
+    CallState.ENDING: {"ended": CallState.ENDED},
+    CallState.ENDED: {},
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """Instants are UNIX seconds: a record is read by people and other systems."""
+
+    call_id: CallId
+    kind: Literal["sip", "webrtc"]
+    direction: Literal["inbound", "outbound"]
+    started_at: float
+    headers: tuple[tuple[str, str], ...] = ()
+    state: CallState = CallState.RINGING
+    session_id: SessionId | None = None
+    model: str = ""
+    answered_at: float | None = None
+    ended_at: float | None = None
+    end_reason: str = ""
+    accepted_with: Mapping[str, Any] | None = field(default=None, repr=False)
+    rejected_with: int | None = None
+
+    def advance(self, event: str) -> None:
+        """Raises ConflictError when the table has no such step."""
+        after = TRANSITIONS[self.state].get(event)
+        if after is None:
+            raise ConflictError(f"The call is {self.state.value}: it cannot take '{event}' now")
+        self.state = after
+
+    def header(self, name: str) -> str:
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), "")
+
+    def record(self) -> dict[str, Any]:
+        """The call as JSON for `GET /v1/realtime/calls/{call_id}`."""
+        return {
+            "id": self.call_id,
+            "object": "realtime.call",
+            "type": self.kind,
+            "direction": self.direction,
+            "state": self.state.value,
+            "from": self.header("From") or None,
+            "to": self.header("To") or None,
+            "session_id": self.session_id,
+            "model": self.model or None,
+            "started_at": round(self.started_at, 3),
+            "answered_at": None if self.answered_at is None else round(self.answered_at, 3),
+            "ended_at": None if self.ended_at is None else round(self.ended_at, 3),
+            "end_reason": self.end_reason or None,
+        }

@@ -1,0 +1,393 @@
+"""The only place where a leg meets a session."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridge import logs, metrics
+from bridge.backends.base import Backend
+from bridge.calls.call import Call, CallState
+from bridge.calls.webhooks import WebhookSender, incoming_call_event
+from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError
+from bridge.ids import CallId, SessionId, new_call_id, new_id
+from bridge.legs.base import Leg
+from bridge.realtime.session_config import SessionConfig
+from bridge.sessions.clients import ChannelClient
+from bridge.sessions.session import Session, SessionListener
+from bridge.tasks import TaskOwner
+
+log = logging.getLogger(__name__)
+
+ENDED_RECORDS = 10_000  # kept for GET and for idempotent repeats
+TEMPORARILY_UNAVAILABLE = 480
+DECLINE = 603
+
+
+class OfferTaker(Protocol):
+    """Where browsers' offers become legs: `legs.webrtc.WebRtcLegs`."""
+
+    async def offer(self, sdp: str) -> tuple[Leg, str]: ...
+
+
+class Line(SessionListener):
+    """One live call: its leg, its session and what each says about the other."""
+
+    def __init__(self, switchboard: "Switchboard", call: Call, leg: Leg) -> None:
+        self.switchboard = switchboard
+        self.call = call
+        self.leg = leg
+        self.session: Session | None = None
+        self.channel: ChannelClient | None = None
+        self.greets = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self, delay_s: float | None, *call: Any) -> None:
+        """One timer at a time: ringing, then the maximum duration."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if delay_s is not None:
+            loop = asyncio.get_running_loop()
+            self.timer = loop.call_later(delay_s, *call)
+
+    def leg_answered(self) -> None:
+        call = self.call
+        if call.state is not CallState.ANSWERING:
+            return
+        call.advance("answered")
+        call.answered_at = self.switchboard.unix_time()
+        if self.session is not None and self.leg.stream is not None:
+            self.session.connect(self.leg.stream)
+            if self.greets:
+                self.session.greet()
+
+    def leg_ended(self, reason: str) -> None:
+        self.switchboard.ended(self, reason)
+
+    def leg_digit(self, digit: str) -> None:
+        if self.session is not None:
+            self.session.digit(digit)
+
+    def leg_message(self, text: str) -> None:
+        if self.session is not None and self.channel is not None:
+            self.session.receive(self.channel, text)
+
+    def session_hangup(self) -> None:
+        self.switchboard.end(self)
+
+    def session_expired(self) -> None:
+        self.switchboard.end(self)
+
+
+class PlainSession(SessionListener):
+    """A session of one WebSocket, without a call."""
+
+    def __init__(self, switchboard: "Switchboard") -> None:
+        self._switchboard = switchboard
+        self._session: Session | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, session: Session, max_duration_s: int) -> None:
+        self._session = session
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max_duration_s, session.expire, max_duration_s)
+
+    def session_expired(self) -> None:
+        self.session_abandoned()
+
+    def session_hangup(self) -> None:
+        self.session_abandoned()
+
+    def session_abandoned(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._session is not None:
+            self._switchboard.forget(self._session)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_calls: int = 1000
+    ring_timeout_s: float = 60.0
+    max_duration_s: int = 3600
+
+
+class Switchboard:
+    def __init__(
+        self,
+        *,
+        node_tag: str,
+        browsers: OfferTaker,
+        new_backend: Callable[[], Backend],
+        defaults: SessionConfig,
+        webhooks: WebhookSender | None,
+        unix_time: Callable[[], float],
+        greeting: str = "",
+        limits: Limits = Limits(),
+    ) -> None:
+        self._node_tag = node_tag
+        self._browsers = browsers
+        self._new_backend = new_backend
+        self._defaults = defaults
+        self._webhooks = webhooks
+        self.unix_time = unix_time
+        self._greeting = greeting
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._lines: dict[CallId, Line] = {}
+        self._ended: OrderedDict[CallId, Call] = OrderedDict()
+        self._plain: dict[SessionId, PlainSession] = {}
+        self._tasks = TaskOwner("switchboard")
+        self._draining = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    # Calls that reach us
+
+    def incoming(self, leg: Leg) -> None:
+        """A phone rings: ask the webhook, or answer with the default session without one."""
+        if self._draining or len(self._lines) >= self._limits.max_calls:
+            leg.reject(OverloadedError.sip_status)
+            return
+        line = self._open_line(leg)
+        leg.ring()
+        line.set_timer(
+            self._limits.ring_timeout_s, self._refuse, line, TEMPORARILY_UNAVAILABLE, "no_answer"
+        )
+        if self._webhooks is None:
+            self._tasks.spawn(self._accept_by_default(line), name="accept")
+        else:
+            self._tasks.spawn(self._announce(line, self._webhooks), name="webhook")
+
+    def _open_line(self, leg: Leg) -> Line:
+        call = Call(
+            call_id=new_call_id(self._node_tag),
+            kind=leg.kind,
+            direction=leg.direction,
+            started_at=self.unix_time(),
+            headers=tuple(leg.headers),
+        )
+        line = Line(self, call, leg)
+        leg.listener = line
+        self._lines[call.call_id] = line
+        self._quiet.clear()
+        metrics.calls_started.labels(leg.kind).inc()
+        metrics.calls_live.inc()
+        log.info("call", extra={"call_id": call.call_id, "kind": leg.kind, "state": "ringing"})
+        return line
+
+    async def _accept_by_default(self, line: Line) -> None:
+        logs.call_id.set(line.call.call_id)
+        try:
+            await self._answer(line, None)
+        except BridgeError as error:
+            log.warning("call not answered", extra={"why": error.message})
+
+    async def _announce(self, line: Line, webhooks: WebhookSender) -> None:
+        call = line.call
+        logs.call_id.set(call.call_id)
+        event = incoming_call_event(call.call_id, call.headers, created_at=int(call.started_at))
+        if not await webhooks.deliver(event, while_=lambda: call.state is CallState.RINGING):
+            log.warning("webhook not delivered", extra={"state": call.state.value})
+
+    def _refuse(self, line: Line, status: int, reason: str) -> None:
+        if line.call.state is CallState.RINGING:
+            line.call.end_reason = reason
+            line.leg.reject(status)
+
+    async def offer(self, sdp: str, session: Mapping[str, Any] | None) -> tuple[CallId, str]:
+        """A browser's call: its answer, with the call already reachable by its id.
+
+        Raises:
+            SdpError: the offer cannot be used.
+            RequestError: the session cannot.
+            OverloadedError, BackendError: not now.
+        """
+        if self._draining or len(self._lines) >= self._limits.max_calls:
+            raise OverloadedError("No room for another call", param=None)
+        if session is not None:
+            SessionConfig.create(session, defaults=self._defaults)
+        leg, answer = await self._browsers.offer(sdp)
+        line = self._open_line(leg)
+        await self._answer(line, session)
+        return line.call.call_id, answer
+
+    # Call control
+
+    async def accept(self, call_id: CallId, session: Mapping[str, Any]) -> None:
+        """Repeating it with the same session is harmless: official SDKs retry.
+
+        Raises:
+            CallNotFound: no such call, or the caller has gone.
+            RequestError: the session is wrong; the call still rings.
+            ConflictError: already accepted with another session.
+        """
+        line = self._line(call_id)
+        if line.call.state is not CallState.RINGING:
+            if line.call.accepted_with == session:
+                return
+            raise ConflictError("The call has already been accepted with another session")
+        await self._answer(line, session)
+
+    async def _answer(self, line: Line, session: Mapping[str, Any] | None) -> None:
+        call, leg = line.call, line.leg
+        config = SessionConfig.create(session, defaults=self._defaults)
+        call.advance("accept")
+        call.accepted_with = session
+        backend = self._new_backend()
+        line.greets = session is None and (backend.capabilities.greets or bool(self._greeting))
+        conversation = self._new_session(backend, config, on_call=True, listener=line)
+        try:
+            await conversation.start()
+        except BridgeError as error:
+            leg.reject(error.sip_status)
+            raise
+        if call.state is not CallState.ANSWERING:
+            await conversation.close()
+            raise CallNotFound
+        line.session = conversation
+        call.session_id = conversation.id
+        call.model = conversation.config.model
+        if leg.kind == "webrtc":
+            line.channel = conversation.attach_channel(leg.send_message)
+        line.set_timer(self._limits.max_duration_s, self._expire, line)
+        await leg.answer()
+
+    def _new_session(
+        self, backend: Backend, config: SessionConfig, *, on_call: bool, listener: SessionListener
+    ) -> Session:
+        return Session(
+            SessionId(new_id("sess")),
+            backend=backend,
+            config=config,
+            on_call=on_call,
+            expires_at=int(self.unix_time()) + self._limits.max_duration_s,
+            unix_time=self.unix_time,
+            listener=listener,
+            greeting=self._greeting,
+        )
+
+    async def reject(self, call_id: CallId, status: int = DECLINE) -> None:
+        """Raises CallNotFound, or ConflictError once the call is answered."""
+        before = self._ended.get(call_id)
+        if before is not None and before.rejected_with == status:
+            return
+        line = self._line(call_id)
+        if line.call.state is not CallState.RINGING:
+            raise ConflictError("The call is no longer ringing; use hangup")
+        line.call.rejected_with = status
+        line.leg.reject(status)
+
+    async def hangup(self, call_id: CallId) -> None:
+        """Raises CallNotFound. A second hangup of the same call is harmless."""
+        before = self._ended.get(call_id)
+        if before is not None and before.end_reason == "local_hangup":
+            return
+        self.end(self._line(call_id))
+
+    def end(self, line: Line) -> None:
+        call = line.call
+        if call.state is CallState.RINGING:
+            call.rejected_with = DECLINE
+            line.leg.reject(DECLINE)
+        elif call.state in (CallState.ANSWERING, CallState.ACTIVE):
+            call.advance("hangup")
+            self._tasks.spawn(line.leg.hangup(), name="hangup")
+
+    def _expire(self, line: Line) -> None:
+        if line.session is not None:
+            line.session.expire(self._limits.max_duration_s)
+
+    def ended(self, line: Line, reason: str) -> None:
+        """The leg is gone: the record is closed and the session told, once."""
+        call = line.call
+        if call.state is CallState.ENDED:
+            return
+        line.set_timer(None)
+        call.advance("ended")
+        call.ended_at = self.unix_time()
+        call.end_reason = call.end_reason or reason
+        del self._lines[call.call_id]
+        if not self._lines:
+            self._quiet.set()
+        self._ended[call.call_id] = call
+        if len(self._ended) > ENDED_RECORDS:
+            self._ended.popitem(last=False)
+        metrics.calls_live.dec()
+        metrics.calls_ended.labels(call.kind, call.end_reason).inc()
+        log.info(
+            "call",
+            extra={"call_id": call.call_id, "state": "ended", "reason": call.end_reason},
+        )
+        if line.session is not None:
+            self._tasks.spawn(line.session.close(call.end_reason), name="close session")
+
+    # Looking things up
+
+    def _line(self, call_id: CallId) -> Line:
+        line = self._lines.get(call_id)
+        if line is None:
+            raise CallNotFound
+        return line
+
+    def live(self) -> list[dict[str, Any]]:
+        return [line.call.record() for line in self._lines.values()]
+
+    def record(self, call_id: CallId) -> dict[str, Any]:
+        """Raises CallNotFound."""
+        line = self._lines.get(call_id)
+        call = line.call if line is not None else self._ended.get(call_id)
+        if call is None:
+            raise CallNotFound
+        return call.record()
+
+    def session(self, call_id: CallId) -> Session:
+        """Raises CallNotFound: unknown, ended, or not accepted yet."""
+        found = self._line(call_id).session
+        if found is None:
+            raise CallNotFound
+        return found
+
+    async def open_session(self, model: str, session: Mapping[str, Any] | None) -> Session:
+        """A conversation without a leg, for one WebSocket; it ends when that leaves.
+
+        Raises BackendError, OverloadedError or RequestError.
+        """
+        if self._draining or len(self._plain) >= self._limits.max_calls:
+            raise OverloadedError("No room for another session")
+        wanted = {"type": "realtime", **(session or {}), **({"model": model} if model else {})}
+        config = SessionConfig.create(wanted, defaults=self._defaults)
+        owner = PlainSession(self)
+        conversation = self._new_session(self._new_backend(), config, on_call=False, listener=owner)
+        await conversation.start()
+        owner.begin(conversation, self._limits.max_duration_s)
+        self._plain[conversation.id] = owner
+        return conversation
+
+    def forget(self, conversation: Session) -> None:
+        if self._plain.pop(conversation.id, None) is not None:
+            self._tasks.spawn(conversation.close(), name="close session")
+
+    # The end of the service
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    async def drain(self, timeout_s: float) -> None:
+        """No new calls; wait for the live ones, then end what is left."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._quiet.wait()
+        for line in list(self._lines.values()):
+            self.end(line)
+        for owner in list(self._plain.values()):
+            owner.session_abandoned()
+
+    async def close(self) -> None:
+        await self._tasks.settle(timeout_s=5.0)
+        await self._tasks.close()

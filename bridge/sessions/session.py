@@ -1,0 +1,318 @@
+"""One conversation: the Realtime protocol, one backend, the clients, and the playout of a leg.
+
+Everything here is a join. Events of the backend, of the playout and of clients become calls of
+the sans-IO RealtimeServer; what it puts out is carried to clients, backend and playout.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from bridge import metrics
+from bridge.backends import base
+from bridge.ids import ResponseId, SessionId
+from bridge.media.stream import AudioStream
+from bridge.realtime import outputs as wanted
+from bridge.realtime.server import RealtimeServer
+from bridge.realtime.session_config import SessionConfig
+from bridge.sessions.clients import (
+    GOING_AWAY,
+    NORMAL,
+    ChannelClient,
+    Client,
+    Clients,
+    SidebandClient,
+)
+
+log = logging.getLogger(__name__)
+
+# The far end still plays what its jitter buffer holds when the last packet has left.
+FAREWELL_S = 0.06
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _generate(order: wanted.StartResponse) -> base.Generate:
+    return base.Generate(
+        response_id=order.response_id,
+        items=order.items,
+        instructions=order.instructions,
+        tools=order.tools,
+        tool_choice=order.tool_choice,
+        output_modalities=order.output_modalities,
+        voice=order.voice,
+        speed=order.speed,
+        max_output_tokens=order.max_output_tokens,
+    )
+
+
+class SessionListener:
+    """What a session tells its owner; the defaults do nothing."""
+
+    def session_hangup(self) -> None:
+        """The model has said its last word and it has been played."""
+
+    def session_expired(self) -> None:
+        """The session reached its maximum duration."""
+
+    def session_abandoned(self) -> None:
+        """The last client of a session without a leg has left."""
+
+
+class Session:
+    def __init__(
+        self,
+        session_id: SessionId,
+        *,
+        backend: base.Backend,
+        config: SessionConfig,
+        on_call: bool,
+        expires_at: int,
+        unix_time: Callable[[], float],
+        listener: SessionListener | None = None,
+        greeting: str = "",
+    ) -> None:
+        self.id = session_id
+        self.listener = listener or SessionListener()
+        self._loop = asyncio.get_running_loop()
+        self._backend = backend
+        self._on_call = on_call
+        self._unix_time = unix_time
+        self._greeting = greeting
+        self._clients = Clients()
+        self._stream: AudioStream | None = None
+        self._server = RealtimeServer(
+            session_id=session_id,
+            config=config,
+            on_call=on_call,
+            expires_at=expires_at,
+            now=self._loop.time(),
+        )
+        self._last_word: ResponseId | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def config(self) -> SessionConfig:
+        return self._server.config
+
+    async def start(self) -> None:
+        """Raises BackendError when the model cannot be reached."""
+        await self._backend.start(self._server.session, self._from_backend)
+        metrics.sessions_live.inc()
+
+    def greet(self) -> None:
+        """Have the agent speak first: the configured greeting, or what it thinks right."""
+        instructions = f"Greet the caller with these words: {self._greeting}"
+        self._server.create_response(
+            self._loop.time(), instructions=instructions if self._greeting else None
+        )
+        self._carry_out()
+
+    def connect(self, stream: AudioStream) -> None:
+        """Join the audio of a leg: from here on the caller hears and is heard."""
+        self._stream = stream
+        stream.on_frame = self._from_caller
+        stream.playout.on_started = self._playback_started
+        stream.playout.on_finished = self._playback_finished
+
+    # Clients
+
+    def attach(self, *, extras: bool = False) -> SidebandClient:
+        client = SidebandClient(extras=extras)
+        self._welcome(client)
+        return client
+
+    def attach_channel(self, send: Callable[[str], None]) -> ChannelClient:
+        client = ChannelClient(send)
+        self._welcome(client)
+        return client
+
+    def _welcome(self, client: Client) -> None:
+        if self._closed:
+            client.close(NORMAL, "session ended")
+            return
+        self._clients.add(client)
+        self._server.attach(client.id, self._loop.time())
+        self._carry_out()
+
+    def detach(self, client: Client) -> None:
+        self._clients.discard(client)
+        self._server.detach(client.id)
+        if not self._on_call and not self._clients:
+            self.listener.session_abandoned()
+
+    def receive(self, client: Client, text: str | bytes) -> None:
+        if self._closed:
+            return
+        self._server.receive(client.id, text, self._loop.time())
+        self._carry_out()
+
+    # The caller
+
+    def _from_caller(self, pcm: base.Pcm) -> None:
+        self._server.audio_received(pcm, self._loop.time())
+        self._backend.push_audio(pcm)
+
+    def digit(self, digit: str) -> None:
+        self._server.digit(
+            digit,
+            int(self._unix_time()),
+            as_turn=self._backend.capabilities.hears_dtmf,
+            now=self._loop.time(),
+        )
+        self._carry_out()
+
+    def _playback_started(self, key: str) -> None:
+        self._backend.agent_speaking(True)
+        self._server.playback_started(key)
+        self._carry_out()
+
+    def _playback_finished(self, key: str) -> None:
+        self._backend.agent_speaking(False)
+        self._server.playback_finished(key, self._loop.time())
+        self._carry_out()
+        self._hang_up_if_said()
+
+    def _silence(self) -> None:
+        """Barge-in: the wire goes quiet first, then everybody is told what was heard."""
+        now = self._loop.time()
+        cuts = self._stream.playout.clear() if self._stream is not None else []
+        if cuts:
+            metrics.barge_ins.inc()
+            self._backend.agent_speaking(False)
+        self._last_word = None
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self._farewell = None
+        for cut in cuts:
+            self._server.playback_cut(cut.key, cut.played_ms, now)
+        self._server.playout_cleared(now)
+
+    # The model
+
+    def _from_backend(self, event: base.BackendEvent) -> None:
+        if self._closed:
+            return
+        match event:
+            case base.LoopAudio(pcm):
+                if self._stream is not None:
+                    self._stream.playout.write("", pcm)
+                return
+            case base.CallAction(response_id):
+                self._last_word = response_id
+            case (
+                base.SpeechStarted()
+                | base.SpeechStopped()
+                | base.TranscriptDelta()
+                | base.TranscriptCompleted()
+                | base.TranscriptFailed()
+            ):
+                self._listened(event)
+            case _:
+                self._responded(event)
+        self._carry_out()
+        self._hang_up_if_said()
+
+    def _listened(self, event: base.ListeningEvent) -> None:
+        server, now = self._server, self._loop.time()
+        match event:
+            case base.SpeechStarted(audio_ms):
+                server.speech_started(audio_ms, now)
+            case base.SpeechStopped(audio_ms):
+                server.speech_stopped(audio_ms, now)
+            case base.TranscriptDelta(item_id, delta):
+                server.transcript_delta(item_id, delta)
+            case base.TranscriptCompleted(item_id, transcript, audio_s):
+                server.transcript_completed(item_id, transcript, audio_s)
+            case base.TranscriptFailed(item_id, message):
+                server.transcript_failed(item_id, message)
+            case _:
+                assert_never(event)
+
+    def _responded(self, event: base.ResponseEvent) -> None:
+        server, now = self._server, self._loop.time()
+        match event:
+            case base.AudioDelta(response_id, pcm):
+                server.audio_delta(response_id, pcm)
+            case base.TextDelta(response_id, delta):
+                server.text_delta(response_id, delta)
+            case base.ToolCall(response_id, tool_call_id, name, arguments):
+                server.tool_call(response_id, tool_call_id, name, arguments)
+            case base.ResponseFinished(response_id, reason, usage):
+                server.response_finished(response_id, reason, usage, now)
+            case base.ResponseFailed(response_id, code, message):
+                server.response_failed(response_id, code, message, now)
+            case _:
+                assert_never(event)
+
+    def _hang_up_if_said(self) -> None:
+        if self._last_word is None or self._farewell is not None:
+            return
+        if self._server.active_response_id is not None or not (
+            self._stream is None or self._stream.playout.idle
+        ):
+            return
+        self._farewell = self._loop.call_later(FAREWELL_S, self.listener.session_hangup)
+
+    # What the protocol wants done
+
+    def _carry_out(self) -> None:
+        while outputs := self._server.take():
+            for output in outputs:
+                self._perform(output)
+
+    def _perform(self, output: wanted.Output) -> None:
+        match output:
+            case wanted.Send(event, to):
+                self._clients.push(_encode(event).decode(), to=to)
+            case wanted.Play(key, pcm):
+                if self._stream is not None:
+                    self._stream.playout.write(key, pcm)
+            case wanted.FinishPlay(key):
+                if self._stream is not None:
+                    self._stream.playout.finish(key)
+            case wanted.ClearPlayout():
+                self._silence()
+            case wanted.PushAudio(pcm):
+                self._backend.push_audio(pcm)
+            case wanted.StartResponse():
+                self._backend.generate(_generate(output))
+            case wanted.CancelResponse(response_id):
+                self._backend.cancel(response_id)
+            case wanted.Transcribe(item_id, pcm):
+                self._backend.transcribe(item_id, pcm)
+            case wanted.ConfigChanged():
+                self._backend.configure(self._server.session)
+            case _:
+                assert_never(output)
+
+    # The end
+
+    def expire(self, duration_s: int) -> None:
+        """The maximum duration is over: say so as the real API does, then end."""
+        minutes = max(1, duration_s // 60)
+        text = f"Your session hit the maximum duration of {minutes} minutes."
+        self._server.fail("session_expired", text)
+        self._carry_out()
+        self._clients.close(GOING_AWAY, text)
+        self.listener.session_expired()
+
+    async def close(self, reason: str = "call ended") -> None:
+        """Every open response is closed, every client gets the end of the story. Idempotent."""
+        if self._closed:
+            return
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self._server.finish(self._loop.time())
+        self._carry_out()
+        self._closed = True
+        if self._stream is not None:
+            self._stream.on_frame = None
+            self._stream.playout.on_started = self._stream.playout.on_finished = None
+        self._clients.close(NORMAL, reason)
+        metrics.sessions_live.dec()
+        await self._backend.close()

@@ -1,0 +1,129 @@
+"""Cuts a byte stream into SIP messages by Content-Length, and finds keep-alives between them."""
+
+import enum
+import re
+from collections.abc import Sequence
+
+from bridge.errors import SipError
+from bridge.sip.grammar import WHITESPACE, parse_number
+
+MAX_MESSAGE = 65536
+MAX_HEADERS = 256
+MAX_LINE = 8192
+"""A header after unfolding; nginx and Kamailio use 8 KiB and more for the whole section."""
+
+_LENGTH_LINE = re.compile(
+    rb"^(?:content-length|l)[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE
+)
+_LINE_BREAK = b"\r\n"
+
+
+class KeepAlive(enum.Enum):
+    """RFC 5626 section 3.5.1: a ping is a double CRLF, its pong a single one."""
+
+    PING = b"\r\n\r\n"
+    PONG = b"\r\n"
+
+
+def declared_length(values: Sequence[str]) -> int:
+    """Content-Length when all its lines agree; raises SipError."""
+    if len({value.strip(WHITESPACE) for value in values}) != 1:
+        raise SipError("Conflicting Content-Length")
+    try:
+        return parse_number(values[0], 2**63)
+    except SipError:
+        raise SipError("Bad Content-Length") from None
+
+
+class StreamFramer:
+    """Feed it what the stream brings; it gives back whole messages and keep-alives, in order.
+
+    Once `broken` is set the stream cannot be read any further: answer what came out, then close.
+    A message whose length is a lie comes out as its header section alone, so that
+    `parse_message` can say why it is refused.
+    """
+
+    def __init__(self, max_message: int = MAX_MESSAGE) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._body_end: int | None = None
+        self._max_message = max_message
+        self.broken = False
+
+    @property
+    def pending(self) -> int:
+        """Octets held of a message that is not complete."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes | KeepAlive]:
+        self._buffer += data
+        frames: list[bytes | KeepAlive] = []
+        while not self.broken and self._buffer:
+            frame = self._next()
+            if frame is None:
+                break
+            frames.append(frame)
+        if self.broken:
+            self._buffer.clear()
+        return frames
+
+    def _next(self) -> bytes | KeepAlive | None:
+        if self._body_end is None:
+            keep_alive = self._keep_alive()
+            if keep_alive is not None:
+                return keep_alive
+            if self._buffer[0] in _LINE_BREAK:
+                return None
+            head_end = self._find_head_end()
+            if head_end is None:
+                return None
+            head = bytes(self._buffer[:head_end])
+            try:
+                length = declared_length([_text(found) for found in _LENGTH_LINE.findall(head)])
+            except SipError:
+                # Without a length on a stream nobody knows where the next message starts;
+                # with none at all, 0 is what the peers that leave it out mean.
+                if _LENGTH_LINE.search(head):
+                    self.broken = True
+                    return head
+                length = 0
+            if head_end + length > self._max_message:
+                self.broken = True
+                return head
+            self._body_end = head_end + length
+        if len(self._buffer) < self._body_end:
+            return None
+        return self._take(self._body_end)
+
+    def _keep_alive(self) -> KeepAlive | None:
+        buffer = self._buffer
+        if buffer[:4] == b"\r\n\r\n":
+            self._take(4)
+            return KeepAlive.PING
+        # A lone CRLF may be the first half of a ping, so it is told apart by what follows.
+        if buffer[:2] == b"\r\n" and len(buffer) > 2 and buffer[2:3] != b"\r":
+            self._take(2)
+            return KeepAlive.PONG
+        if buffer[0] in _LINE_BREAK and not b"\r\n\r\n".startswith(buffer[:4]):
+            self.broken = True
+        return None
+
+    def _find_head_end(self) -> int | None:
+        found = self._buffer.find(b"\r\n\r\n", self._searched)
+        if found >= 0:
+            return found + 4
+        self._searched = max(0, len(self._buffer) - 3)
+        if len(self._buffer) > self._max_message:
+            self.broken = True
+        return None
+
+    def _take(self, length: int) -> bytes:
+        frame = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._searched = 0
+        self._body_end = None
+        return frame
+
+
+def _text(found: bytes) -> str:
+    return found.decode("latin-1").replace("\r", "").replace("\n", "").strip(WHITESPACE)

@@ -1,0 +1,106 @@
+"""The header section of a SIP message: ordered, raw, indexed by canonical name."""
+
+from collections.abc import Iterable, Iterator
+
+from bridge.sip.grammar import split_outside
+
+_COMPACT = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+
+
+def canonical_name(name: str) -> str:
+    """Lower case, compact forms spelled out (RFC 3261 section 7.3.3 and its extensions)."""
+    lower = name.lower()
+    return _COMPACT.get(lower, lower) if len(lower) == 1 else lower
+
+
+class Headers:
+    """Immutable list of (name as written, raw value); look-ups ignore case and compact forms."""
+
+    __slots__ = ("_index", "_items")
+
+    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
+        self._items = tuple(items)
+        index: dict[str, list[str]] = {}
+        for name, value in self._items:
+            key = canonical_name(name)
+            if key in index:
+                index[key].append(value)
+            else:
+                index[key] = [value]
+        self._index = index
+
+    def get(self, name: str) -> str | None:
+        """The first value, raw."""
+        found = self._index.get(canonical_name(name))
+        return found[0] if found else None
+
+    def get_all(self, name: str) -> list[str]:
+        """One raw string per header line, in order."""
+        return list(self._index.get(canonical_name(name), ()))
+
+    def values(self, name: str) -> list[str]:
+        """Every element of a comma-separated header, over all its lines; empty ones left out."""
+        lines = self._index.get(canonical_name(name), ())
+        return [value for line in lines for value in split_outside(line, ",") if value]
+
+    def items(self) -> tuple[tuple[str, str], ...]:
+        return self._items
+
+    def added(self, name: str, value: str) -> "Headers":
+        return Headers((*self._items, (name, value)))
+
+    def prepended(self, name: str, value: str) -> "Headers":
+        """With a new first line: our Via goes on top."""
+        return Headers(((name, value), *self._items))
+
+    def without(self, name: str) -> "Headers":
+        key = canonical_name(name)
+        return Headers(item for item in self._items if canonical_name(item[0]) != key)
+
+    def replaced(self, name: str, value: str) -> "Headers":
+        """The first line of that name gets `value`, further ones stay; added when there is none."""
+        key = canonical_name(name)
+        for position, item in enumerate(self._items):
+            if canonical_name(item[0]) == key:
+                rest = self._items[position + 1 :]
+                return Headers((*self._items[:position], (item[0], value), *rest))
+        return self.added(name, value)
+
+    def __contains__(self, name: str) -> bool:
+        return canonical_name(name) in self._index
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._items == other._items
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._items)!r})"

@@ -1,0 +1,436 @@
+"""SIP requests and responses: tolerant reading, strict writing.
+
+Values stay raw strings and are parsed when somebody asks, so that a broken header nobody needs
+costs nothing and Via, From, To, Call-ID, CSeq and Record-Route go back byte for byte (folded
+lines are joined by one space). `parse_message` refuses only what cannot be answered at all;
+what is wrong but answerable is left in `Request.fault` for `bridge.sip.validation.validate`.
+A `Response` that comes out of `parse_message` has a sound Via, From, To, Call-ID and CSeq.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+from bridge.errors import SipError
+from bridge.ids import SipCallId
+from bridge.sip.framing import (
+    MAX_HEADERS,
+    MAX_LINE,
+    MAX_MESSAGE,
+    KeepAlive,
+    StreamFramer,
+    declared_length,
+)
+from bridge.sip.grammar import (
+    FORBIDDEN_IN_LINE,
+    SPACE_OR_CONTROL,
+    WHITESPACE,
+    is_token,
+    parse_number,
+    split_outside,
+)
+from bridge.sip.headers import Headers
+from bridge.sip.reasons import REASONS
+from bridge.sip.uri import CSeq, NameAddr, SipUri, Via
+
+__all__ = [
+    "Headers",
+    "KeepAlive",
+    "Rejection",
+    "Request",
+    "Response",
+    "StreamFramer",
+    "make_response",
+    "parse_message",
+    "stamp_source",
+]
+
+VERSION = "SIP/2.0"
+MAX_VIAS = 70
+
+_VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
+_FOLD = re.compile(r"\n[ \t]+")
+_STATUS_LINE = re.compile(r"(SIP/[0-9]+\.[0-9]+) ([0-9]{3,20})(?: (.*))?", re.IGNORECASE)
+_DIALOG_FORMING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The answer a request gets before anybody acts on it."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class _Message:
+    """Accessors shared by requests and responses.
+
+    Mandatory values raise SipError when missing or malformed; optional ones are None or empty.
+    """
+
+    headers: Headers
+    body: bytes
+
+    @cached_property
+    def vias(self) -> list[Via]:
+        """Top first."""
+        return [Via.parse(value) for value in self.headers.values("via")]
+
+    @cached_property
+    def top_via(self) -> Via:
+        line = self.headers.get("via")
+        if line is None:
+            raise SipError("no Via", status=None)
+        return Via.parse(split_outside(line, ",")[0])
+
+    @cached_property
+    def cseq(self) -> CSeq:
+        return CSeq.parse(self._needed("cseq"))
+
+    @cached_property
+    def sip_call_id(self) -> SipCallId:
+        return SipCallId(self._needed("call-id"))
+
+    @cached_property
+    def from_(self) -> NameAddr:
+        return NameAddr.parse(self._needed("from"))
+
+    @cached_property
+    def to(self) -> NameAddr:
+        return NameAddr.parse(self._needed("to"))
+
+    @property
+    def from_tag(self) -> str | None:
+        return self.from_.tag
+
+    @property
+    def to_tag(self) -> str | None:
+        return self.to.tag
+
+    @property
+    def contacts(self) -> list[NameAddr]:
+        """Raises SipError when one is malformed; `*` and absent give an empty list."""
+        values = self.headers.values("contact")
+        return [] if values == ["*"] else [NameAddr.parse(value) for value in values]
+
+    @cached_property
+    def contact(self) -> NameAddr | None:
+        """The first Contact; raises SipError when it is malformed: it may become a target."""
+        contacts = self.contacts
+        return contacts[0] if contacts else None
+
+    @property
+    def routes(self) -> list[NameAddr]:
+        """Raises SipError when one is malformed."""
+        return [NameAddr.parse(value) for value in self.headers.values("route")]
+
+    @property
+    def record_routes(self) -> list[NameAddr]:
+        """In the order of the message; raises SipError when one is malformed."""
+        return [NameAddr.parse(value) for value in self.headers.values("record-route")]
+
+    @property
+    def max_forwards(self) -> int | None:
+        return self._optional("max-forwards", lambda text: parse_number(text, 256))
+
+    @property
+    def expires(self) -> int | None:
+        return self._optional("expires", _seconds)
+
+    @property
+    def min_se(self) -> int | None:
+        """RFC 4028 section 5, seconds."""
+        return self._optional("min-se", _seconds)
+
+    @property
+    def session_expires(self) -> tuple[int, str | None] | None:
+        """Seconds and `uac`, `uas` or None (RFC 4028 section 4)."""
+        return self._optional("session-expires", _session_expires)
+
+    @property
+    def retry_after(self) -> int | None:
+        return self._optional("retry-after", lambda text: _seconds(text.partition("(")[0]))
+
+    @property
+    def rseq(self) -> int | None:
+        return self._optional("rseq", lambda text: parse_number(text, 2**32))
+
+    @property
+    def rack(self) -> tuple[int, int, str] | None:
+        """RSeq, CSeq number and method of the reliable response (RFC 3262 section 7.2)."""
+        return self._optional("rack", _rack)
+
+    @property
+    def refer_to(self) -> NameAddr | None:
+        return self._optional("refer-to", NameAddr.parse)
+
+    @property
+    def require(self) -> list[str]:
+        """Option tags, lower case."""
+        return [tag.lower() for tag in self.headers.values("require")]
+
+    @property
+    def supported(self) -> list[str]:
+        return [tag.lower() for tag in self.headers.values("supported")]
+
+    @property
+    def allow(self) -> list[str]:
+        return self.headers.values("allow")
+
+    @property
+    def content_type(self) -> str:
+        """`type/subtype` in lower case without parameters; empty when there is none."""
+        media_type = (self.headers.get("content-type") or "").partition(";")[0]
+        return "".join(media_type.split()).lower()
+
+    def _needed(self, name: str) -> str:
+        value = self.headers.get(name)
+        if not value:
+            raise SipError(f"no {name} header")
+        return value
+
+    def _optional(self, name: str, parse: Callable[[str], T]) -> T | None:
+        value = self.headers.get(name)
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except SipError:
+            return None
+
+    def _serialise(self, start_line: str) -> bytes:
+        lines = [start_line]
+        length = str(len(self.body))
+        written = False
+        for name, value in self.headers:
+            if not is_token(name):
+                raise SipError("header name is not a token", status=500)
+            if name.lower() in ("content-length", "l"):
+                if written:
+                    continue
+                written, value = True, length
+            lines.append(f"{name}: {value}")
+        if not written:
+            lines.append(f"Content-Length: {length}")
+        # One search over everything: a value with a line break would be a header of its own.
+        if FORBIDDEN_IN_LINE.search("\x01".join(lines)):
+            raise SipError("line break or NUL in a header", status=500)
+        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        return b"%b\r\n\r\n%b" % (head, self.body)
+
+
+@dataclass(frozen=True)
+class Request(_Message):
+    """`uri` is the raw Request-URI; `request_uri` the parsed one."""
+
+    method: str
+    uri: str
+    headers: Headers
+    body: bytes = b""
+    version: str = VERSION
+    fault: Rejection | None = None
+    """What reading found wrong; never written."""
+
+    @cached_property
+    def request_uri(self) -> SipUri:
+        """Raises SipError."""
+        return SipUri.parse(self.uri)
+
+    def serialise(self) -> bytes:
+        """Raises SipError rather than let a value break out of its line."""
+        if not is_token(self.method) or not self.uri or SPACE_OR_CONTROL.search(self.uri):
+            raise SipError("bad request line", status=500)
+        return self._serialise(f"{self.method} {self.uri} {self.version}")
+
+    def __bytes__(self) -> bytes:
+        return self.serialise()
+
+
+@dataclass(frozen=True)
+class Response(_Message):
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes = b""
+    version: str = VERSION
+
+    def serialise(self) -> bytes:
+        """Raises SipError rather than let a value break out of its line."""
+        if not 100 <= self.status <= 699:
+            raise SipError("no such status", status=500)
+        return self._serialise(f"{self.version} {self.status} {self.reason}")
+
+    def __bytes__(self) -> bytes:
+        return self.serialise()
+
+
+def parse_message(data: bytes) -> Request | Response:
+    """One datagram, or one frame of a stream. Raises SipError with status None: drop it."""
+    if len(data) > MAX_MESSAGE:
+        raise SipError("message too large", status=None)
+    head, body = _split(data)
+    text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    if "\r" in text or ("\0" in text and FORBIDDEN_IN_LINE.search(text.replace("\n", " "))):
+        raise SipError("stray CR or NUL in the header section", status=None)
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    lines = text.split("\n")
+    start_line = lines[0]
+    fault = _caps(lines)
+    headers = Headers(_header_lines(lines))
+    if start_line[:4].upper() == "SIP/":
+        return _response(start_line, headers, body, fault)
+    method, _, rest = start_line.partition(" ")
+    uri, _, version = rest.rstrip(WHITESPACE).rpartition(" ")
+    if not is_token(method) or not _VERSION.fullmatch(version):
+        raise SipError("not SIP", status=None)
+    if start_line != f"{method} {uri} {version}" or uri != uri.strip(WHITESPACE):
+        fault = fault or Rejection(400, "Extra Space In Request Line")
+    if fault is None:
+        body, fault = _cut_body(headers, body)
+    request = Request(method, uri, headers, body, version.upper(), fault)
+    _answerable(request)
+    return request
+
+
+def make_response(
+    request: Request,
+    status: int,
+    *,
+    reason: str | None = None,
+    to_tag: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+) -> Response:
+    """RFC 3261 section 8.2.6.2; `to_tag` is added unless the To header has a tag already.
+
+    Record-Route is copied into what may establish a dialog: 101-299 to INVITE and its like.
+    """
+    lines = [("Via", value) for value in request.headers.get_all("via")]
+    if 100 < status < 300 and request.method in _DIALOG_FORMING:
+        lines += [("Record-Route", value) for value in request.headers.get_all("record-route")]
+    for wire_name in ("From", "To", "Call-ID", "CSeq"):
+        value = request.headers.get(wire_name)
+        if value is None:
+            continue
+        if wire_name == "To" and to_tag is not None and not _has_tag(value):
+            value = f"{value};tag={to_tag}"
+        lines.append((wire_name, value))
+    if status == 100 and (timestamp := request.headers.get("timestamp")):
+        lines.append(("Timestamp", timestamp))
+    lines += headers
+    return Response(status, reason or REASONS.get(status, "Unknown"), Headers(lines), body)
+
+
+def stamp_source(request: Request, remote: tuple[str, int]) -> Request:
+    """With `received` and `rport` in the top Via, if they are due; other Vias untouched.
+
+    Raises SipError when there is no readable Via.
+    """
+    via = request.top_via
+    stamped = via.with_source(remote[0], remote[1])
+    if stamped is via:
+        return request
+    line = request.headers.get("via") or ""
+    rest = line.lstrip(WHITESPACE)[len(via.text) :]
+    return replace(request, headers=request.headers.replaced("via", f"{stamped}{rest}"))
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    data = data.lstrip(b"\r\n")
+    head, blank, body = data.partition(b"\r\n\r\n")
+    if not blank:
+        head, blank, body = data.partition(b"\n\n")
+    if not blank:
+        # Some peers leave out the empty line when there is no body.
+        head = data.rstrip(b"\r\n")
+    return head, body
+
+
+def _caps(lines: list[str]) -> Rejection | None:
+    if len(lines) - 1 > MAX_HEADERS:
+        return Rejection(513, "Too Many Headers")
+    if max(map(len, lines)) > MAX_LINE:
+        return Rejection(513, "Header Too Long")
+    return None
+
+
+def _header_lines(lines: list[str]) -> Iterable[tuple[str, str]]:
+    """What looks like a header; RFC 3261 section 7.3.1 allows to ignore the rest."""
+    for line in lines[1 : MAX_HEADERS + 1]:
+        name, colon, value = line.partition(":")
+        name = name.rstrip(WHITESPACE)
+        if colon and is_token(name):
+            yield name, value.strip(WHITESPACE)
+
+
+def _cut_body(headers: Headers, body: bytes) -> tuple[bytes, Rejection | None]:
+    """Octets past Content-Length are dropped (RFC 3261 section 18.3)."""
+    if "content-length" not in headers:
+        return body, None
+    try:
+        length = declared_length(headers.get_all("content-length"))
+    except SipError as error:
+        return b"", Rejection(400, error.message)
+    if length > MAX_MESSAGE:
+        return b"", Rejection(513, "Message Too Large")
+    if length > len(body):
+        return b"", Rejection(400, "Content-Length Exceeds Message")
+    return body[:length], None
+
+
+def _response(start_line: str, headers: Headers, body: bytes, fault: Rejection | None) -> Response:
+    match = _STATUS_LINE.fullmatch(start_line)
+    if fault is None:
+        body, fault = _cut_body(headers, body)
+    if match is None or fault is not None or not 100 <= int(match[2]) <= 699:
+        raise SipError("bad response", status=None)
+    if match[1].upper() != VERSION:
+        raise SipError("unknown SIP version", status=None)
+    response = Response(int(match[2]), match[3] or "", headers, body)
+    _answerable(response)
+    try:
+        _ = response.cseq, response.from_, response.to, response.sip_call_id
+    except SipError as error:
+        raise SipError(error.message, status=None) from None
+    return response
+
+
+def _answerable(message: Request | Response) -> None:
+    try:
+        _ = message.top_via
+    except SipError as error:
+        raise SipError(error.message, status=None) from None
+
+
+def _has_tag(to: str) -> bool:
+    try:
+        return "tag" in NameAddr.parse(to).params
+    except SipError:
+        return False
+
+
+def _seconds(text: str) -> int:
+    return parse_number(text.partition(";")[0], 2**32)
+
+
+def _session_expires(text: str) -> tuple[int, str | None]:
+    seconds, *params = split_outside(text, ";")
+    refresher = None
+    for param in params:
+        name, _, value = param.partition("=")
+        if name.strip().lower() == "refresher" and value.strip().lower() in ("uac", "uas"):
+            refresher = value.strip().lower()
+    return parse_number(seconds, 2**32), refresher
+
+
+def _rack(text: str) -> tuple[int, int, str]:
+    words = text.split()
+    if len(words) != 3:
+        raise SipError("bad RAck")
+    return parse_number(words[0], 2**32), parse_number(words[1], 2**31), words[2]

@@ -1,0 +1,117 @@
+"""WebSocket /v1/realtime: its own session (`?model=`) or a sideband of a call (`?call_id=`)."""
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
+
+from bridge.api.auth import Keyring, offered_protocols
+from bridge.api.errors import error_response
+from bridge.api.ports import ClientPort, SessionPort, SwitchboardPort
+from bridge.api.schemas import layered
+from bridge.errors import BridgeError, RequestError
+from bridge.ids import CallId
+
+PROTOCOL = "realtime"
+NORMAL_CLOSURE = 1000
+POLICY_VIOLATION = 1008
+
+# A client whose TCP window stays shut this long has stopped reading. Its queue is bounded by the
+# session; this ends the connection that holds it.
+SEND_TIMEOUT_S = 10.0
+
+# RFC 6455 section 5.5: a control frame carries 125 bytes, two of them the code.
+MAX_REASON_BYTES = 123
+
+
+class RealtimeRoutes:
+    def __init__(self, switchboard: SwitchboardPort, keyring: Keyring) -> None:
+        self._switchboard = switchboard
+        self._keyring = keyring
+        self.router = APIRouter()
+        self.router.add_api_websocket_route("/v1/realtime", self.connect)
+
+    async def connect(self, websocket: WebSocket) -> None:
+        """Refuses before the upgrade, with the JSON error a REST call would get."""
+        try:
+            session = await self._find(websocket)
+        except BridgeError as error:
+            await websocket.send_denial_response(error_response(error))
+            return
+        extras = websocket.query_params.get("events") == "bridge"
+        # Attached before the upgrade is sent: a session that nobody attached to would never end.
+        client = session.attach(extras=extras)
+        try:
+            await websocket.accept(_protocol(websocket))
+            await _converse(websocket, session, client)
+        except (WebSocketDisconnect, WebSocketDisconnected):
+            pass
+        finally:
+            session.detach(client)
+
+    async def _find(self, websocket: WebSocket) -> SessionPort:
+        query = websocket.query_params
+        call_id, model = query.get("call_id"), query.get("model")
+        if call_id is not None:
+            # SDKs that add their default model to an attach mean the call: call_id wins.
+            self._keyring.require_key(websocket)
+            return self._switchboard.session(CallId(call_id))
+        caller = self._keyring.require_any(websocket)
+        if not model and caller.session is not None:
+            minted = caller.session.get("model")
+            model = minted if isinstance(minted, str) else None
+        if not model:
+            raise RequestError(
+                "Missing required parameter: 'model' or 'call_id'.",
+                code="missing_required_parameter",
+                param="model",
+            )
+        session = layered(caller.session, {"model": model}) if caller.session else None
+        return await self._switchboard.open_session(model, session)
+
+
+def _protocol(websocket: WebSocket) -> str | None:
+    """Browsers fail when none of theirs is selected, header clients when one is."""
+    return PROTOCOL if PROTOCOL in offered_protocols(websocket) else None
+
+
+async def _converse(websocket: WebSocket, session: SessionPort, client: ClientPort) -> None:
+    """Until either side closes."""
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(_write(websocket, client), name="realtime/write")
+        listening = tasks.create_task(_read(websocket, session, client), name="realtime/read")
+        await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
+        writing.cancel()
+        listening.cancel()
+
+
+async def _read(websocket: WebSocket, session: SessionPort, client: ClientPort) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        text = message.get("text")
+        if text is None:
+            text = message["bytes"].decode(errors="replace")
+        session.receive(client, text)
+
+
+async def _write(websocket: WebSocket, client: ClientPort) -> None:
+    code: int | None = POLICY_VIOLATION
+    reason: str | None = "slow_consumer"
+    try:
+        while (text := await client.next()) is not None:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await websocket.send_text(text)
+        code, reason = client.close_code, client.close_reason
+    except TimeoutError:
+        pass
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await websocket.close(code or NORMAL_CLOSURE, _short(reason or ""))
+    except (TimeoutError, WebSocketDisconnect, WebSocketDisconnected):
+        pass
+
+
+def _short(reason: str) -> str:
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")

@@ -1,6 +1,14 @@
 """What a UserAgent tells its owner, and the flow a message came by."""
 
 from dataclasses import dataclass
+from typing import Literal, NewType
+
+from bridge.sip.message import Request
+
+UsageId = NewType("UsageId", int)
+"""Names one call of a UserAgent; never used again."""
+
+EndCause = Literal["bye", "hangup", "rejected", "no_ack", "transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +21,59 @@ class Flow:
     remote: tuple[str, int]
     key: int = 0
     """Tells two connections between the same addresses apart; 0 for UDP."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingCall:
+    """A new INVITE; 100 is already on its way."""
+
+    usage: UsageId
+    request: Request
+    """Its body is the offer, or empty when the offer is ours to make."""
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class CallCancelled:
+    """The caller gave up before the answer. The last event of its usage."""
+
+    usage: UsageId
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfirmed:
+    """An ACK for our 2xx came: once for the call, and once for each re-INVITE answered."""
+
+    usage: UsageId
+    body: bytes
+    """The answer, when our 2xx carried the offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The last event of its usage; what is left to do on the wire happens by itself."""
+
+    usage: UsageId
+    cause: EndCause
+
+
+@dataclass(frozen=True, slots=True)
+class Reoffer:
+    """A re-INVITE, or an UPDATE with a body: waits for `reinvite_answer`."""
+
+    usage: UsageId
+    body: bytes
+    method: Literal["INVITE", "UPDATE"]
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """INFO in the dialog; 200 is already sent."""
+
+    usage: UsageId
+    content_type: str
+    """Lower case, without parameters."""
+    body: bytes
+
+
+Event = IncomingCall | CallCancelled | CallConfirmed | CallEnded | Reoffer | InfoReceived

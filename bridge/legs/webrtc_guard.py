@@ -1,0 +1,414 @@
+"""What stands between the network and aiortc: sockets, ICE, DTLS and SCTP that a stranger's packet
+cannot harm.
+
+aioice hands every datagram that is not STUN to DTLS, whoever sent it: one ClientHello of a stranger
+ends a handshake, one empty datagram a call. Here a datagram goes on only if it is well-formed STUN
+with the password of this call, or comes from an address with which an ICE check has succeeded.
+
+aiortc and aioice have no public place for that, nor for packets that bypass RTCRtpSender. All
+private names of theirs that are used anywhere are in `PRIVATE_NAMES`; `check_libraries` refuses
+to start with a release in which one is missing or that nobody has tested.
+"""
+
+import asyncio
+import importlib.metadata
+import logging
+import random
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aioice import Candidate, Connection, stun
+from aioice.candidate import candidate_foundation, candidate_priority
+from aioice.ice import (
+    CandidatePair,
+    StunProtocol,
+    relayed_candidate,
+    server_reflexive_candidate,
+)
+from aiortc import (
+    RTCCertificate,
+    RTCDtlsTransport,
+    RTCIceGatherer,
+    RTCIceServer,
+    RTCIceTransport,
+    RTCSctpTransport,
+)
+from aiortc.rtcicetransport import connection_kwargs
+from aiortc.rtcsctptransport import DataChunk
+
+from bridge.errors import ConfigError, OverloadedError
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+
+# A check every 2 s and 7 s of patience: a call whose browser vanished ends within 10 s, and still
+# three checks of ours and as many of the browser's must be lost for a live one to be dropped.
+CONSENT_INTERVAL_S = 2.0
+CONSENT_TIMEOUT_S = 7.0
+
+GATHER_TIMEOUT_S = 2.0
+
+# RFC 8445 section 5.1.2.1 expects a handful; 100 is its cap for checks of one call.
+MAX_PAIRS = 100
+
+# A DTLS flight is six datagrams, SCTP's window here is 1 MiB.
+MAX_QUEUED_DATAGRAMS = 1024
+
+# A browser opens one data channel.
+MAX_SCTP_STREAMS = 16
+
+STUN_COOKIE = b"\x21\x12\xa4\x42"
+
+TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
+
+PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
+    "Connection": (
+        "_nominated",
+        "_check_list",
+        "_protocols",
+        "_queue",
+        "_query_consent_task",
+        "check_state",
+        "query_consent",
+        "get_component_candidates",
+        "data_received",
+        "request_received",
+        "build_request",
+    ),
+    "StunProtocol": ("transactions", "datagram_received", "request"),
+    "RTCIceGatherer": ("_connection",),
+    "RTCIceTransport": ("_connection",),
+    "RTCDtlsTransport": ("_rx_srtp", "_tx_srtp", "_set_role"),
+    "RTCSctpTransport": (
+        "_handle_data",
+        "_receive_data_chunk",
+        "_advertised_rwnd",
+        "_inbound_streams",
+    ),
+}
+
+
+@dataclass(slots=True)
+class Dropped:
+    """Datagrams refused, by reason; `early` is SRTP before there is a key."""
+
+    empty: int = 0
+    malformed_stun: int = 0
+    unauthenticated_stun: int = 0
+    unexpected_stun: int = 0
+    unvalidated: int = 0
+    unknown: int = 0
+    overflow: int = 0
+    early: int = 0
+    srtp: int = 0
+    sctp: int = 0
+
+
+class GuardedProtocol(StunProtocol):
+    """One UDP socket (or TURN allocation) of a call."""
+
+    def __init__(self, connection: "GuardedConnection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self.validated: set[tuple[str, int]] = set()
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        assert isinstance(data, bytes)
+        connection = self._connection
+        if not data:
+            connection.dropped.empty += 1
+            return
+        peer = (addr[0], addr[1])
+        first = data[0]
+        # RFC 7983 section 7: 0-3 STUN, 20-63 DTLS, 128-191 RTP and RTCP.
+        if first < 4:
+            self._stun_received(data, peer)
+        elif peer not in self.validated:
+            connection.dropped.unvalidated += 1
+        elif 127 < first < 192:
+            connection.on_media(data)
+        elif 19 < first < 64:
+            connection.data_received(data, self.local_candidate.component)
+        else:
+            connection.dropped.unknown += 1
+
+    def _stun_received(self, data: bytes, peer: tuple[str, int]) -> None:
+        connection = self._connection
+        try:
+            if data[4:8] != STUN_COOKIE:
+                raise ValueError("no magic cookie")
+            message = stun.parse_message(data)
+        except (ValueError, IndexError, struct.error):
+            connection.dropped.malformed_stun += 1
+            return
+        if message.message_class == stun.Class.REQUEST:
+            if connection.admits(message, self, peer):
+                connection.heard()
+                connection.request_received(message, peer, self)
+            else:
+                connection.dropped.unauthenticated_stun += 1
+        elif message.transaction_id in self.transactions:
+            self.transactions[message.transaction_id].response_received(message, peer)
+        else:
+            connection.dropped.unexpected_stun += 1
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: tuple[str, int],
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, tuple[str, int]]:
+        answer = await super().request(request, addr, integrity_key, retransmissions)
+        self._connection.heard()
+        return answer
+
+
+class GuardedConnection(Connection):
+    """ICE of one call. Media goes to `on_media`, DTLS to whoever awaits `recv`."""
+
+    def __init__(self, *, loopback: bool, wildcard: str | None, **options: Any) -> None:
+        """`loopback` adds 127.0.0.1; `wildcard` listens on that one address instead of each."""
+        super().__init__(ice_controlling=False, **options)
+        self._loopback = loopback
+        self._wildcard = wildcard
+        self._heard_at = 0.0
+        self.closed = False
+        self.dropped = Dropped()
+        self.on_media: Callable[[bytes], None] = self._too_early
+
+    def _too_early(self, data: bytes) -> None:
+        self.dropped.early += 1
+
+    def heard(self) -> None:
+        """The far end has just proved that it is there."""
+        self._heard_at = asyncio.get_running_loop().time()
+
+    def send_now(self, data: bytes) -> bool:
+        """To the nominated pair, without a coroutine. False while there is none."""
+        pair = self._nominated.get(1)
+        if pair is None:
+            return False
+        pair.protocol.transport.sendto(data, pair.remote_addr)
+        return True
+
+    def admits(self, message: stun.Message, protocol: GuardedProtocol, peer: object) -> bool:
+        """Whether a request is from someone who knows the password. Others get no answer at all,
+        so that the port cannot be found by a scan or used as a reflector."""
+        attributes = message.attributes
+        return (
+            message.message_method == stun.Method.BINDING
+            and "PRIORITY" in attributes
+            and attributes.get("USERNAME", "").partition(":")[0] == self.local_username
+            and message.check_message_integrity(self.local_password.encode())
+            and (peer in protocol.validated or len(self._check_list) < MAX_PAIRS)
+        )
+
+    def data_received(self, data: bytes, component: int) -> None:
+        if self._queue.qsize() < MAX_QUEUED_DATAGRAMS:
+            super().data_received(data, component)
+        else:
+            self.dropped.overflow += 1
+
+    def check_state(self, pair: CandidatePair, state: CandidatePair.State) -> None:
+        super().check_state(pair, state)
+        if state == CandidatePair.State.SUCCEEDED and isinstance(pair.protocol, GuardedProtocol):
+            pair.protocol.validated.add(pair.remote_addr)
+
+    async def get_component_candidates(
+        self,
+        component: int,
+        addresses: list[str],
+        timeout: int = 5,  # noqa: ASYNC109
+    ) -> list[Candidate]:
+        if self._wildcard is not None:
+            addresses = [self._wildcard]
+        elif self._loopback:
+            addresses = [*addresses, LOOPBACK]
+        protocols = [
+            protocol
+            for index, address in enumerate(addresses)
+            if (protocol := await self._listen(address, component, 65535 - index))
+        ]
+        if not protocols:
+            raise OverloadedError("no UDP socket for a call")
+        candidates = [protocol.local_candidate for protocol in protocols]
+        gathering: list[Awaitable[None]] = []
+        if self.stun_server:
+            gathering += [
+                self._gather(server_reflexive_candidate(protocol, self.stun_server), candidates)
+                for protocol in protocols
+                if ":" not in protocol.local_candidate.host
+            ]
+        if self.turn_server:
+            relayed = relayed_candidate(
+                component=component,
+                hide_related_address=False,
+                protocol_factory=lambda: GuardedProtocol(self),
+                turn_server=self.turn_server,
+                turn_username=self.turn_username,
+                turn_password=self.turn_password,
+                turn_ssl=self.turn_ssl,
+                turn_transport=self.turn_transport,
+            )
+            gathering.append(self._gather(relayed, candidates))
+        await asyncio.gather(*gathering)
+        return candidates
+
+    async def _listen(
+        self, address: str, component: int, preference: int
+    ) -> GuardedProtocol | None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, protocol = await loop.create_datagram_endpoint(
+                lambda: GuardedProtocol(self), local_addr=(address, 0)
+            )
+        except OSError as error:
+            log.warning("no socket for WebRTC", extra={"address": address, "error": str(error)})
+            return None
+        host, port = protocol.transport.get_extra_info("sockname")[:2]
+        protocol.local_candidate = Candidate(
+            foundation=candidate_foundation("host", "udp", host),
+            component=component,
+            transport="udp",
+            priority=candidate_priority(component, "host", preference),
+            host=host,
+            port=port,
+            type="host",
+        )
+        self._protocols.append(protocol)
+        return protocol
+
+    async def _gather(
+        self,
+        source: Awaitable[tuple[Candidate, StunProtocol | None]],
+        candidates: list[Candidate],
+    ) -> None:
+        try:
+            async with asyncio.timeout(GATHER_TIMEOUT_S):
+                candidate, protocol = await source
+        except (TimeoutError, OSError, KeyError, stun.TransactionError) as error:
+            log.warning("no candidate from an ICE server", extra={"error": repr(error)})
+            return
+        candidates.append(candidate)
+        if protocol is not None:
+            self._protocols.append(protocol)
+
+    async def query_consent(self) -> None:
+        """RFC 7675, with authenticated media counting as consent as well."""
+        assert self.remote_password is not None
+        loop = asyncio.get_running_loop()
+        while loop.time() - self._heard_at < CONSENT_TIMEOUT_S:
+            await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
+            for pair in list(self._nominated.values()):
+                request = self.build_request(pair, nominate=False)
+                try:
+                    await pair.protocol.request(
+                        request,
+                        pair.remote_addr,
+                        integrity_key=self.remote_password.encode(),
+                        retransmissions=0,
+                    )
+                except stun.TransactionError:
+                    log.debug("consent check unanswered")
+        # close() would cancel this very task.
+        self._query_consent_task = None
+        await self.close()
+
+    async def close(self) -> None:
+        self.closed = True
+        await super().close()
+
+    def abort(self) -> None:
+        """Close the sockets whatever state the rest is in."""
+        self.closed = True
+        self._nominated.clear()
+        for protocol in self._protocols:
+            protocol.transport.close()
+
+
+class GuardedSctp(RTCSctpTransport):
+    """SCTP that drops what aiortc would die of, and holds the sender to its window."""
+
+    def __init__(self, transport: RTCDtlsTransport, dropped: Dropped) -> None:
+        super().__init__(transport)
+        self._dropped = dropped
+
+    async def _handle_data(self, data: bytes) -> None:
+        try:
+            await super()._handle_data(data)
+        except (
+            AssertionError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            struct.error,
+        ) as error:
+            self._dropped.sctp += 1
+            log.debug("bad SCTP packet dropped", extra={"error": repr(error)})
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        known = chunk.stream_id in self._inbound_streams
+        if len(chunk.user_data) > self._advertised_rwnd or (
+            not known and len(self._inbound_streams) >= MAX_SCTP_STREAMS
+        ):
+            self._dropped.sctp += 1
+            return
+        await super()._receive_data_chunk(chunk)
+
+
+class PeerTransport:
+    """ICE, DTLS and SCTP of one call, one above the other."""
+
+    def __init__(
+        self, *, ice_servers: Sequence[RTCIceServer], loopback: bool, wildcard: str | None
+    ) -> None:
+        servers = list(ice_servers)
+        gatherer = RTCIceGatherer(iceServers=servers)
+        self.connection = GuardedConnection(
+            loopback=loopback, wildcard=wildcard, **connection_kwargs(servers)
+        )
+        gatherer._connection = self.connection
+        self.gatherer = gatherer
+        self.ice = RTCIceTransport(gatherer)
+        self.dtls = RTCDtlsTransport(self.ice, [RTCCertificate.generateCertificate()])
+        self.sctp = GuardedSctp(self.dtls, self.connection.dropped)
+
+    async def close(self) -> None:
+        """SCTP ABORT, DTLS close_notify, sockets: in the order in which a browser notices."""
+        await self.sctp.stop()
+        await self.dtls.stop()
+        await self.ice.stop()
+
+
+def check_libraries() -> None:
+    """Raises ConfigError unless aiortc and aioice are what this was made for. Needs a loop."""
+    for name, tested in TESTED_RELEASES.items():
+        found = importlib.metadata.version(name)
+        if found.split(".")[:2] != tested.split("."):
+            raise ConfigError(
+                f"WebRTC needs {name} {tested}, found {found}: pip install '{name}~={tested}.0'"
+            )
+    peer = PeerTransport(ice_servers=(), loopback=False, wildcard=None)
+    targets: dict[str, object] = {
+        "Connection": peer.connection,
+        "StunProtocol": GuardedProtocol(peer.connection),
+        "RTCIceGatherer": peer.gatherer,
+        "RTCIceTransport": peer.ice,
+        "RTCDtlsTransport": peer.dtls,
+        "RTCSctpTransport": peer.sctp,
+    }
+    missing = [
+        f"{owner}.{name}"
+        for owner, names in PRIVATE_NAMES.items()
+        for name in names
+        if not hasattr(targets[owner], name)
+    ]
+    if missing:
+        raise ConfigError(
+            f"this aiortc or aioice lacks {', '.join(missing)}: install the pinned one"
+        )

@@ -1,0 +1,79 @@
+"""The wire of a browser's audio: SRTP under the keys of its DTLS, over the nominated ICE pair.
+
+aiortc's sender and receiver are not involved: they cost two thread hops, a thread and a loop over
+the samples in Python per call. Packets are built and read by the media plane.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import pylibsrtp
+from aiortc import RTCDtlsTransport
+
+from bridge.legs.webrtc_guard import GuardedConnection
+from bridge.media.stream import AudioStream
+
+# Fixed header of RTP; RTCP's shortest packet is 8 bytes, its SRTCP trailer is longer than 4.
+MIN_PACKET_BYTES = 12
+
+
+class SrtpWire:
+    """A `Wire`: sends at once, from the caller's own stack. Drops while there is no path."""
+
+    def __init__(self, connection: GuardedConnection, dtls: RTCDtlsTransport) -> None:
+        self._connection = connection
+        self._dtls = dtls
+        self._stream: AudioStream | None = None
+        self._clock = asyncio.get_running_loop().time
+        self._listens = False
+        self.sends = True
+        self.unsent = 0
+
+    def feed(self, stream: AudioStream, *, listens: bool) -> None:
+        """From now on what comes in goes to `stream`; nothing but RTCP when it must not listen."""
+        self._stream = stream
+        self._listens = listens
+        self._connection.on_media = self._receive
+
+    def stop(self) -> None:
+        self._stream = None
+        self.sends = False
+
+    def send(self, data: bytes, /) -> None:
+        session = self._dtls._tx_srtp
+        if self.sends and session is not None:
+            self._send(session.protect, data)
+
+    def send_rtcp(self, data: bytes, /) -> None:
+        session = self._dtls._tx_srtp
+        if self._stream is not None and session is not None:
+            self._send(session.protect_rtcp, data)
+
+    def _send(self, protect: Callable[[bytes], bytes], data: bytes) -> None:
+        try:
+            sent = self._connection.send_now(protect(data))
+        except (pylibsrtp.Error, ValueError):
+            sent = False
+        self.unsent += not sent
+
+    def _receive(self, data: bytes) -> None:
+        stream = self._stream
+        session = self._dtls._rx_srtp
+        if stream is None or session is None:
+            self._connection.dropped.early += 1
+            return
+        if len(data) < MIN_PACKET_BYTES:
+            self._connection.dropped.srtp += 1
+            return
+        # RFC 5761 section 4: 64-95 with the marker bit are RTCP packet types.
+        rtcp = 192 <= data[1] <= 223
+        try:
+            plain: bytes = session.unprotect_rtcp(data) if rtcp else session.unprotect(data)
+        except (pylibsrtp.Error, ValueError):
+            self._connection.dropped.srtp += 1
+            return
+        self._connection.heard()
+        if rtcp:
+            stream.receive_rtcp(plain, now=self._clock())
+        elif self._listens:
+            stream.receive_rtp(plain, now=self._clock())

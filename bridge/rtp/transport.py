@@ -1,0 +1,326 @@
+"""RTP over UDP: port pairs from a range, sockets that never block, one poller for all of them."""
+
+import errno
+import random
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from bridge.errors import ConfigError, OverloadedError
+from bridge.rtp.latching import Endpoint, SourceLatch
+
+QUARANTINE_S = 30.0
+"""A closed port stays out of use until the peer of its last call has surely stopped sending."""
+
+MAX_PER_POLL = 32
+"""Datagrams read from one socket per poll, so that a flood at one call does not delay the rest."""
+
+DATAGRAM_SIZE = 4096
+EXPEDITED_FORWARDING = 0xB8  # DSCP 46 (RFC 3246)
+MAX_BIND_FAILURES = 64
+
+_BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
+
+Received = Callable[[bytes, float], None]
+
+
+@dataclass(slots=True)
+class RtpSocketStats:
+    """Counts of datagrams. `dropped_source`: not the peer's; `malformed`: from the peer, but short,
+    oversized or no RTP; `busy`: the kernel's buffer was full; `no_destination`: before an SDP."""
+
+    received: int = 0
+    received_rtcp: int = 0
+    sent: int = 0
+    sent_rtcp: int = 0
+    dropped_source: int = 0
+    malformed: int = 0
+    busy: int = 0
+    refused: int = 0
+    failed: int = 0
+    no_destination: int = 0
+
+
+class RtpSocket:
+    """A bound pair of UDP ports. `on_rtp` and `on_rtcp` get what the peer sends, when polled."""
+
+    def __init__(
+        self, rtp: socket.socket, rtcp: socket.socket, release: Callable[[], None] | None = None
+    ) -> None:
+        self.on_rtp: Received | None = None
+        self.on_rtcp: Received | None = None
+        self.stats = RtpSocketStats()
+        self._rtp = rtp
+        self._rtcp = rtcp
+        self._release = release
+        self._latch = SourceLatch()
+        self._poller: RtpPoller | None = None
+        self._closed = False
+        name = rtp.getsockname()
+        self.address: Endpoint = (name[0], name[1])
+
+    @property
+    def remote(self) -> Endpoint | None:
+        """The peer's RTP address by its SDP. Setting it, also to the same value, allows one more
+        latch. Raises ValueError if the host is not an IP address."""
+        return self._latch.remote
+
+    @remote.setter
+    def remote(self, endpoint: Endpoint | None) -> None:
+        self.set_remote(endpoint)
+
+    def set_remote(self, rtp: Endpoint | None, rtcp: Endpoint | None = None) -> None:
+        """As `remote`, with the RTCP address when the SDP names one (RFC 3605)."""
+        self._latch.set_remote(rtp, rtcp)
+
+    @property
+    def source(self) -> Endpoint | None:
+        """Where packets are really exchanged: `remote`, or what was latched on to."""
+        return self._latch.source
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def filenos(self) -> tuple[int, int]:
+        return self._rtp.fileno(), self._rtcp.fileno()
+
+    def send(self, data: bytes) -> None:
+        """Never blocks, never raises: a packet that cannot go is counted."""
+        destination = self._latch.source
+        if destination is None or self._closed:
+            self.stats.no_destination += 1
+            return
+        try:
+            self._rtp.sendto(data, destination)
+        except OSError as error:
+            self._count(error)
+        else:
+            self.stats.sent += 1
+
+    def send_rtcp(self, data: bytes) -> None:
+        """As `send`."""
+        destination = self._latch.control
+        if destination is None or self._closed:
+            self.stats.no_destination += 1
+            return
+        try:
+            self._rtcp.sendto(data, destination)
+        except OSError as error:
+            self._count(error)
+        else:
+            self.stats.sent_rtcp += 1
+
+    def drain(self, now: float, limit: int = MAX_PER_POLL) -> int:
+        """Read what is pending on both ports, `limit` each; how many datagrams that were."""
+        return self.drain_rtp(now, limit) + self.drain_rtcp(now, limit)
+
+    def drain_rtp(self, now: float, limit: int = MAX_PER_POLL) -> int:
+        for count in range(limit):
+            datagram = self._receive(self._rtp)
+            if datagram is None:
+                return count
+            data, source = datagram
+            if not self._latch.admits(data, source, now):
+                self._count_dropped(foreign=source != self._latch.source)
+            elif len(data) > DATAGRAM_SIZE:
+                self.stats.malformed += 1
+            else:
+                self.stats.received += 1
+                if self.on_rtp is not None:
+                    self.on_rtp(data, now)
+        return limit
+
+    def drain_rtcp(self, now: float, limit: int = MAX_PER_POLL) -> int:
+        for count in range(limit):
+            datagram = self._receive(self._rtcp)
+            if datagram is None:
+                return count
+            data, source = datagram
+            if not self._latch.admits_control(source):
+                self.stats.dropped_source += 1
+            elif not 4 <= len(data) <= DATAGRAM_SIZE:
+                self.stats.malformed += 1
+            else:
+                self.stats.received_rtcp += 1
+                if self.on_rtcp is not None:
+                    self.on_rtcp(data, now)
+        return limit
+
+    def _receive(self, port: socket.socket) -> tuple[bytes, Endpoint] | None:
+        """None when nothing is left, or when a callback closed the socket."""
+        if self._closed:
+            return None
+        try:
+            data, source = port.recvfrom(DATAGRAM_SIZE + 1)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                self._count(error)
+            return None
+        return data, source if len(source) == 2 else source[:2]
+
+    def _count_dropped(self, *, foreign: bool) -> None:
+        if foreign:
+            self.stats.dropped_source += 1
+        else:
+            self.stats.malformed += 1
+
+    def _count(self, error: OSError) -> None:
+        if error.errno in _BUSY:
+            self.stats.busy += 1
+        elif error.errno == errno.ECONNREFUSED:
+            self.stats.refused += 1
+        else:
+            self.stats.failed += 1
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._closed:
+            return
+        if self._poller is not None:
+            self._poller.remove(self)
+        self._closed = True
+        self._rtp.close()
+        self._rtcp.close()
+        if self._release is not None:
+            self._release()
+
+
+class RtpPoller:
+    """One epoll over the ports of all calls, asked by the media clock."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._drains: dict[int, Callable[[float], int]] = {}
+
+    def add(self, rtp_socket: RtpSocket) -> None:
+        """The socket leaves by itself when it is closed."""
+        rtp, rtcp = rtp_socket.filenos()
+        self._drains[rtp] = rtp_socket.drain_rtp
+        self._drains[rtcp] = rtp_socket.drain_rtcp
+        self._epoll.register(rtp, select.EPOLLIN)
+        self._epoll.register(rtcp, select.EPOLLIN)
+        rtp_socket._poller = self
+
+    def remove(self, rtp_socket: RtpSocket) -> None:
+        """Idempotent."""
+        for fileno in rtp_socket.filenos():
+            if self._drains.pop(fileno, None) is not None:
+                self._epoll.unregister(fileno)
+        rtp_socket._poller = None
+
+    def __len__(self) -> int:
+        return len(self._drains) // 2
+
+    def poll(self, now: float) -> int:
+        """Read everything pending, MAX_PER_POLL of one port; how many datagrams that were. A
+        callback may close any socket."""
+        if not self._drains:
+            return 0
+        count = 0
+        for fileno, _ in self._epoll.poll(0, len(self._drains)):
+            drain = self._drains.get(fileno)
+            if drain is not None:
+                count += drain(now)
+        return count
+
+    def close(self) -> None:
+        """Does not close the sockets. Idempotent."""
+        self._drains.clear()
+        self._epoll.close()
+
+
+class PortPool:
+    """Even and odd port pairs (RFC 3550 section 11) between `port_min` and `port_max`.
+
+    `clock` gives seconds that do not jump. Raises ConfigError if the range holds no pair.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port_min: int,
+        port_max: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.host = host
+        self._clock = clock
+        self._pairs = range(port_min + port_min % 2, port_max, 2)
+        if not self._pairs or not 0 < port_min <= port_max <= 65535:
+            raise ConfigError("the RTP port range holds no even and odd pair", param="rtp.port_min")
+        self._next = (rng or random.SystemRandom()).randrange(len(self._pairs))
+        self._open: set[int] = set()
+        self._quarantine: dict[int, float] = {}
+        try:
+            is_v6 = ip_address(host).version == 6
+        except ValueError as error:
+            raise ConfigError("rtp.host is not an IP address", param="rtp.host") from error
+        self._family = socket.AF_INET6 if is_v6 else socket.AF_INET
+        self._tos = (
+            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+            if is_v6
+            else (socket.IPPROTO_IP, socket.IP_TOS)
+        )
+
+    @property
+    def capacity(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def in_use(self) -> int:
+        return len(self._open)
+
+    def open(self) -> RtpSocket:
+        """Raises OverloadedError when no pair is free, ConfigError when the host is not ours."""
+        self._end_quarantine()
+        failures = 0
+        for _ in range(len(self._pairs)):
+            port = self._pairs[self._next]
+            self._next = (self._next + 1) % len(self._pairs)
+            if port in self._open or port in self._quarantine:
+                continue
+            try:
+                return self._bind(port)
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ConfigError(
+                        "rtp.host is not an address of this machine", param="rtp.host"
+                    ) from error
+                failures += 1
+                if failures == MAX_BIND_FAILURES or error.errno in (errno.EMFILE, errno.ENFILE):
+                    break
+        raise OverloadedError("no RTP port is free", code="no_rtp_port")
+
+    def _bind(self, port: int) -> RtpSocket:
+        bound: list[socket.socket] = []
+        try:
+            for number in (port, port + 1):
+                udp = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                bound.append(udp)
+                udp.setsockopt(*self._tos, EXPEDITED_FORWARDING)
+                udp.bind((self.host, number))
+        except OSError:
+            for udp in bound:
+                udp.close()
+            raise
+        self._open.add(port)
+        rtp, rtcp = bound
+        return RtpSocket(rtp, rtcp, lambda: self._released(port))
+
+    def _released(self, port: int) -> None:
+        self._open.discard(port)
+        self._quarantine[port] = self._clock() + QUARANTINE_S
+
+    def _end_quarantine(self) -> None:
+        now = self._clock()
+        while self._quarantine:
+            # Ports are closed in the order of time, and a dict keeps it.
+            port, until = next(iter(self._quarantine.items()))
+            if until > now:
+                break
+            del self._quarantine[port]

@@ -1,0 +1,338 @@
+import os
+import random
+import select
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.errors import ConfigError, OverloadedError
+from bridge.rtp.packet import RtpPacket
+from bridge.rtp.rtcp import ReceiverReport
+from bridge.rtp.transport import (
+    DATAGRAM_SIZE,
+    MAX_PER_POLL,
+    QUARANTINE_S,
+    PortPool,
+    RtpPoller,
+    RtpSocket,
+)
+
+LOOPBACK = "127.0.0.1"
+REPORT = bytes(ReceiverReport(7))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rtp(sequence_number: int = 0) -> bytes:
+    return bytes(RtpPacket(0, False, sequence_number, 0, 7, b"\xff" * 160))
+
+
+def phone(host: str = LOOPBACK) -> socket.socket:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind((host, 0))
+    udp.settimeout(2.0)
+    return udp
+
+
+def wait_readable(*sockets: socket.socket | RtpSocket) -> None:
+    for each in sockets:
+        fileno = each.filenos()[0] if isinstance(each, RtpSocket) else each.fileno()
+        assert select.select([fileno], [], [], 2.0)[0]
+
+
+@pytest.fixture
+def pool() -> PortPool:
+    base = 30000 + 200 * (os.getpid() % 5)  # below the ephemeral ports
+    return PortPool(LOOPBACK, base, base + 199, rng=random.Random(1))
+
+
+@pytest.fixture
+def open_socket(pool: PortPool) -> Iterator[Callable[[], RtpSocket]]:
+    opened: list[RtpSocket] = []
+
+    def open_one() -> RtpSocket:
+        opened.append(pool.open())
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def poller() -> Iterator[RtpPoller]:
+    poller = RtpPoller()
+    yield poller
+    poller.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[socket.socket]:
+    with phone() as udp:
+        yield udp
+
+
+def test_speech_both_ways(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    ours = open_socket()
+    heard: list[tuple[bytes, float]] = []
+    ours.on_rtp = lambda data, now: heard.append((data, now))
+    ours.remote = peer.getsockname()
+    poller.add(ours)
+    assert poller.poll(0.0) == 0
+    for number in range(3):
+        peer.sendto(rtp(number), ours.address)
+    wait_readable(ours)
+    assert poller.poll(1.5) == 3
+    assert heard == [(rtp(0), 1.5), (rtp(1), 1.5), (rtp(2), 1.5)]
+    ours.send(rtp(9))
+    assert peer.recvfrom(2048) == (rtp(9), ours.address)
+    assert (ours.stats.received, ours.stats.sent) == (3, 1)
+
+
+def test_rtcp_both_ways(open_socket: Callable[[], RtpSocket], peer: socket.socket) -> None:
+    ours = open_socket()
+    heard: list[bytes] = []
+    ours.on_rtcp = lambda data, now: heard.append(data)
+    ours.set_remote((LOOPBACK, 9), peer.getsockname())
+    control = (LOOPBACK, ours.address[1] + 1)
+    for data in (REPORT, b"", b"\x80", REPORT + bytes(DATAGRAM_SIZE)):
+        peer.sendto(data, control)
+    ours.drain(0.0)
+    assert heard == [REPORT]
+    assert (ours.stats.received_rtcp, ours.stats.malformed) == (1, 3)
+    ours.send_rtcp(REPORT)
+    assert peer.recvfrom(2048) == (REPORT, control)
+    assert ours.stats.sent_rtcp == 1
+
+
+def test_rtcp_of_a_stranger_is_dropped(
+    open_socket: Callable[[], RtpSocket], peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.remote = ("127.0.0.9", 4000)
+    peer.sendto(REPORT, (LOOPBACK, ours.address[1] + 1))
+    ours.drain(0.0)
+    assert (ours.stats.received_rtcp, ours.stats.dropped_source) == (0, 1)
+
+
+def test_empty_short_and_huge_datagrams_are_ignored(
+    open_socket: Callable[[], RtpSocket], peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.on_rtp = lambda data, now: pytest.fail("heard")
+    ours.remote = peer.getsockname()
+    for data in (b"", b"\x80", rtp()[:11], REPORT, rtp() + bytes(DATAGRAM_SIZE)):
+        peer.sendto(data, ours.address)
+    assert ours.drain(0.0) == 5
+    assert ours.stats.malformed == 5
+
+
+def test_a_stranger_is_dropped_and_counted(
+    open_socket: Callable[[], RtpSocket], peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.remote = peer.getsockname()
+    with phone() as stranger:
+        peer.sendto(rtp(0), ours.address)
+        for number in range(20):
+            stranger.sendto(rtp(number), ours.address)
+        ours.drain(0.0)
+        assert (ours.stats.received, ours.stats.dropped_source) == (1, 20)
+        ours.send(rtp())
+        assert peer.recv(2048) == rtp()
+        stranger.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stranger.recv(2048)
+
+
+def test_latches_on_to_a_phone_behind_a_nat(
+    open_socket: Callable[[], RtpSocket], peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.remote = ("192.168.1.20", 4000)
+    for number in range(5):
+        peer.sendto(rtp(number), ours.address)
+        ours.drain(number * 0.02)
+    assert ours.source == peer.getsockname()
+    assert ours.remote == ("192.168.1.20", 4000)
+    assert (ours.stats.received, ours.stats.dropped_source) == (1, 4)
+    ours.send(rtp(1))
+    assert peer.recv(2048) == rtp(1)
+
+
+def test_one_flooded_port_does_not_starve_the_others(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    flooded, quiet = open_socket(), open_socket()
+    for each in (flooded, quiet):
+        each.remote = peer.getsockname()
+        poller.add(each)
+    for number in range(2 * MAX_PER_POLL):
+        peer.sendto(rtp(number), flooded.address)
+    peer.sendto(rtp(), quiet.address)
+    wait_readable(flooded, quiet)
+    assert poller.poll(0.0) == MAX_PER_POLL + 1
+    assert poller.poll(0.02) == MAX_PER_POLL
+    assert poller.poll(0.04) == 0
+
+
+def test_sending_never_raises(open_socket: Callable[[], RtpSocket]) -> None:
+    ours = open_socket()
+    ours.send(rtp())
+    ours.send_rtcp(REPORT)
+    assert ours.stats.no_destination == 2
+    ours.remote = ("2001:db8::1", 4000)  # no such family on this socket
+    ours.send(rtp())
+    ours.send_rtcp(REPORT)
+    assert ours.stats.failed == 2
+    with phone() as gone:
+        ours.remote = gone.getsockname()
+    ours.send(rtp())
+    ours.send(rtp())
+    assert ours.stats.sent == 2
+    ours.send(bytes(70_000))
+    assert ours.stats.failed == 3
+    ours.close()
+    ours.send(rtp())
+    ours.send_rtcp(REPORT)
+    assert ours.stats.no_destination == 4
+
+
+def test_what_the_kernel_refuses_is_counted(peer: socket.socket) -> None:
+    """A connected socket hears of a closed port, as one with IP_RECVERR would."""
+    rtp_port, rtcp_port = phone(), phone()
+    with phone() as gone:
+        target = gone.getsockname()
+    rtp_port.connect(target)
+    rtp_port.setblocking(False)
+    rtcp_port.setblocking(False)
+    ours = RtpSocket(rtp_port, rtcp_port)
+    ours.remote = target
+    ours.send(rtp())
+    ours.send(rtp())
+    ours.send(rtp())
+    ours.drain(0.0)
+    assert ours.stats.refused >= 1
+    ours.close()
+
+
+def test_close_is_idempotent_and_leaves_the_poller(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller
+) -> None:
+    ours = open_socket()
+    poller.add(ours)
+    assert len(poller) == 1
+    ours.close()
+    ours.close()
+    assert ours.closed
+    assert len(poller) == 0
+    assert ours.drain(0.0) == 0
+    poller.remove(ours)
+    assert poller.poll(0.0) == 0
+
+
+def test_a_callback_may_close_any_socket(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    pair = [open_socket(), open_socket()]
+
+    def hang_up(data: bytes, now: float) -> None:
+        for each in pair:
+            each.close()
+
+    for each in pair:
+        each.on_rtp = hang_up
+        each.remote = peer.getsockname()
+        poller.add(each)
+        peer.sendto(rtp(0), each.address)
+        peer.sendto(rtp(1), each.address)
+    wait_readable(*pair)
+    assert poller.poll(0.0) == 1
+
+
+def test_pairs_are_even_and_odd_and_within_the_range() -> None:
+    pool = PortPool(LOOPBACK, 31001, 31008)
+    assert pool.capacity == 3
+    opened = [pool.open() for _ in range(3)]
+    ports = sorted(each.address[1] for each in opened)
+    assert ports == [31002, 31004, 31006]
+    assert pool.in_use == 3
+    with pytest.raises(OverloadedError):
+        pool.open()
+    for each in opened:
+        each.close()
+    assert pool.in_use == 0
+
+
+def test_a_closed_port_rests_for_thirty_seconds() -> None:
+    clock = Clock()
+    pool = PortPool(LOOPBACK, 31010, 31011, clock=clock)
+    first = pool.open()
+    first.close()
+    clock.now += QUARANTINE_S - 0.1
+    with pytest.raises(OverloadedError):
+        pool.open()
+    clock.now += 0.1
+    again = pool.open()
+    assert again.address == first.address
+    again.close()
+
+
+def test_the_start_is_random() -> None:
+    firsts = set()
+    for seed in range(5):
+        opened = PortPool(LOOPBACK, 31100, 31999, rng=random.Random(seed)).open()
+        firsts.add(opened.address[1])
+        opened.close()
+    assert len(firsts) > 1
+
+
+@pytest.mark.parametrize("taken", [31020, 31021])
+def test_a_port_in_foreign_use_is_skipped(taken: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
+        foreign.bind((LOOPBACK, taken))
+        opened = PortPool(LOOPBACK, 31020, 31023).open()
+        assert opened.address == (LOOPBACK, 31022)
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "low", "high"),
+    [
+        (LOOPBACK, 20000, 20000),
+        (LOOPBACK, 20001, 20002),
+        (LOOPBACK, 30000, 20000),
+        (LOOPBACK, 65534, 65536),
+        ("rtp.example.com", 20000, 20010),
+    ],
+)
+def test_settings_that_cannot_work(host: str, low: int, high: int) -> None:
+    with pytest.raises(ConfigError):
+        PortPool(host, low, high)
+
+
+def test_a_host_that_is_not_ours() -> None:
+    with pytest.raises(ConfigError):
+        PortPool("192.0.2.1", 31030, 31039).open()
+
+
+def test_ipv6(peer: socket.socket) -> None:
+    pool = PortPool("::1", 31040, 31049)
+    one, two = pool.open(), pool.open()
+    heard: list[bytes] = []
+    two.on_rtp = lambda data, now: heard.append(data)
+    one.remote, two.remote = two.address, one.address
+    one.send(rtp())
+    wait_readable(two)
+    two.drain(0.0)
+    assert heard == [rtp()]
+    one.close()
+    two.close()

@@ -200,7 +200,9 @@ def _explain(error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return ConfigError(f"{name}: {first['msg']} (got {first['input']!r})", param=name)
+        secret = "key" in name or "secret" in name
+        got = "" if secret else f" (got {first['input']!r})"
+        return ConfigError(f"{name}: {first['msg']}{got}", param=name)
     sections = {key.rpartition(".")[0] for key in known_keys()}
     near = difflib.get_close_matches(name, [*known_keys(), *sorted(sections)], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -17,7 +17,7 @@ from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import ChannelClient
-from bridge.sessions.session import Session, SessionListener
+from bridge.sessions.session import Session, SessionListener, Terms
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,15 @@ class PlainSession(SessionListener):
 
 
 @dataclass(frozen=True, slots=True)
+class Defaults:
+    """The session of calls that nobody configured, and what new sessions start from."""
+
+    config: SessionConfig
+    greeting: str = ""
+    strict_voice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     max_calls: int = 1000
     ring_timeout_s: float = 60.0
@@ -123,10 +132,9 @@ class Switchboard:
         node_tag: str,
         browsers: OfferTaker,
         new_backend: Callable[[], Backend],
-        defaults: SessionConfig,
+        defaults: Defaults,
         webhooks: WebhookSender | None,
         unix_time: Callable[[], float],
-        greeting: str = "",
         limits: Limits = Limits(),
     ) -> None:
         self._node_tag = node_tag
@@ -135,7 +143,6 @@ class Switchboard:
         self._defaults = defaults
         self._webhooks = webhooks
         self.unix_time = unix_time
-        self._greeting = greeting
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._lines: dict[CallId, Line] = {}
@@ -210,7 +217,7 @@ class Switchboard:
         if self._draining or len(self._lines) >= self._limits.max_calls:
             raise OverloadedError("No room for another call", param=None)
         if session is not None:
-            SessionConfig.create(session, defaults=self._defaults)
+            SessionConfig.create(session, defaults=self._defaults.config)
         leg, answer = await self._browsers.offer(sdp)
         line = self._open_line(leg)
         await self._answer(line, session)
@@ -235,11 +242,13 @@ class Switchboard:
 
     async def _answer(self, line: Line, session: Mapping[str, Any] | None) -> None:
         call, leg = line.call, line.leg
-        config = SessionConfig.create(session, defaults=self._defaults)
+        config = SessionConfig.create(session, defaults=self._defaults.config)
         call.advance("accept")
         call.accepted_with = session
         backend = self._new_backend()
-        line.greets = session is None and (backend.capabilities.greets or bool(self._greeting))
+        line.greets = session is None and (
+            backend.capabilities.greets or bool(self._defaults.greeting)
+        )
         conversation = self._new_session(backend, config, on_call=True, listener=line)
         try:
             await conversation.start()
@@ -264,11 +273,14 @@ class Switchboard:
             SessionId(new_id("sess")),
             backend=backend,
             config=config,
-            on_call=on_call,
-            expires_at=int(self.unix_time()) + self._limits.max_duration_s,
+            terms=Terms(
+                on_call=on_call,
+                expires_at=int(self.unix_time()) + self._limits.max_duration_s,
+                greeting=self._defaults.greeting,
+                strict_voice=self._defaults.strict_voice,
+            ),
             unix_time=self.unix_time,
             listener=listener,
-            greeting=self._greeting,
         )
 
     async def reject(self, call_id: CallId, status: int = DECLINE) -> None:
@@ -360,7 +372,7 @@ class Switchboard:
         if self._draining or len(self._plain) >= self._limits.max_calls:
             raise OverloadedError("No room for another session")
         wanted = {"type": "realtime", **(session or {}), **({"model": model} if model else {})}
-        config = SessionConfig.create(wanted, defaults=self._defaults)
+        config = SessionConfig.create(wanted, defaults=self._defaults.config)
         owner = PlainSession(self)
         conversation = self._new_session(self._new_backend(), config, on_call=False, listener=owner)
         await conversation.start()
@@ -376,6 +388,10 @@ class Switchboard:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     async def drain(self, timeout_s: float) -> None:
         """No new calls; wait for the live ones, then end what is left."""

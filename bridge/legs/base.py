@@ -7,7 +7,7 @@ from bridge.media.stream import AudioStream
 
 
 class LegListener(Protocol):
-    """What a leg tells its owner. Called on the loop, never re-entrantly from a leg's verb."""
+    """What a leg tells its owner, on the loop; `leg_ended` may come from within a verb."""
 
     def leg_answered(self) -> None:
         """The far end took our answer: audio flows both ways."""
@@ -15,7 +15,7 @@ class LegListener(Protocol):
 
     def leg_ended(self, reason: str) -> None:
         """Called exactly once. `reason`: remote_hangup, local_hangup, cancelled, no_ack,
-        media_timeout, rejected, connection_lost."""
+        media_timeout, rejected, connection_lost, transport, no_media."""
         ...
 
     def leg_digit(self, digit: str) -> None:

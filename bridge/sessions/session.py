@@ -7,6 +7,7 @@ the sans-IO RealtimeServer; what it puts out is carried to clients, backend and 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
@@ -49,6 +50,17 @@ def _generate(order: wanted.StartResponse) -> base.Generate:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is fixed for the life of a session."""
+
+    on_call: bool
+    expires_at: int
+    """UNIX seconds."""
+    greeting: str = ""
+    strict_voice: bool = False
+
+
 class SessionListener:
     """What a session tells its owner; the defaults do nothing."""
 
@@ -69,27 +81,25 @@ class Session:
         *,
         backend: base.Backend,
         config: SessionConfig,
-        on_call: bool,
-        expires_at: int,
+        terms: Terms,
         unix_time: Callable[[], float],
         listener: SessionListener | None = None,
-        greeting: str = "",
     ) -> None:
         self.id = session_id
         self.listener = listener or SessionListener()
         self._loop = asyncio.get_running_loop()
         self._backend = backend
-        self._on_call = on_call
+        self._terms = terms
         self._unix_time = unix_time
-        self._greeting = greeting
         self._clients = Clients()
         self._stream: AudioStream | None = None
         self._server = RealtimeServer(
             session_id=session_id,
             config=config,
-            on_call=on_call,
-            expires_at=expires_at,
+            on_call=terms.on_call,
+            expires_at=terms.expires_at,
             now=self._loop.time(),
+            strict_voice=terms.strict_voice,
         )
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
@@ -106,9 +116,9 @@ class Session:
 
     def greet(self) -> None:
         """Have the agent speak first: the configured greeting, or what it thinks right."""
-        instructions = f"Greet the caller with these words: {self._greeting}"
+        instructions = f"Greet the caller with these words: {self._terms.greeting}"
         self._server.create_response(
-            self._loop.time(), instructions=instructions if self._greeting else None
+            self._loop.time(), instructions=instructions if self._terms.greeting else None
         )
         self._carry_out()
 
@@ -142,7 +152,7 @@ class Session:
     def detach(self, client: Client) -> None:
         self._clients.discard(client)
         self._server.detach(client.id)
-        if not self._on_call and not self._clients:
+        if not self._terms.on_call and not self._clients:
             self.listener.session_abandoned()
 
     def receive(self, client: Client, text: str | bytes) -> None:

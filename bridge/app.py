@@ -1,0 +1,272 @@
+"""The composition root: settings in, a running service out, and its orderly end."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
+
+from bridge import __version__
+from bridge.api.server import ApiSettings, create_api
+from bridge.backends.cascade.backend import CascadeSettings
+from bridge.backends.registry import make_backends
+from bridge.calls.policy import SourcePolicy
+from bridge.calls.switchboard import Defaults, Limits, Switchboard
+from bridge.calls.webhooks import WebhookSender
+from bridge.config import Config
+from bridge.errors import ConfigError
+from bridge.ids import random_base62
+from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.webrtc import WebRtcLegs
+from bridge.media.clock import MediaClock
+from bridge.media.plane import MediaPlane
+from bridge.realtime.session_config import SessionConfig
+from bridge.rtp.transport import PortPool, RtpPoller
+from bridge.tasks import TaskOwner
+
+log = logging.getLogger(__name__)
+
+# 15 MiB of audio is 20 MiB of base64 in one message (OpenAI's limit for an append).
+MAX_MESSAGE_BYTES = 21 * 1024 * 1024
+
+
+def unix_time() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    switchboard: Switchboard
+    sip: SipLegs
+    http_url: str
+    sip_uris: tuple[str, ...]
+
+
+class _HttpServer(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are the service's own: a stop drains calls before HTTP goes away.
+        yield
+
+
+def _cascade(config: Config) -> CascadeSettings:
+    cascade = config.cascade
+    return CascadeSettings(
+        vad=cascade.vad,
+        stt=cascade.stt,
+        tts=cascade.tts,
+        llm_base_url=cascade.llm.base_url,
+        llm_model=cascade.llm.model,
+        llm_api_key=cascade.llm.api_key,
+        script_path=cascade.llm.script,
+    )
+
+
+def _default_session(config: Config) -> SessionConfig:
+    session = config.session
+    model = session.model or (config.cascade.llm.model if session.backend == "cascade" else "echo")
+    wanted: dict[str, Any] = {
+        "type": "realtime",
+        "model": model,
+        "instructions": session.instructions,
+        "audio": {"output": {"voice": session.voice}},
+    }
+    if session.backend == "cascade":
+        wanted["audio"]["input"] = {"transcription": {"model": config.cascade.stt}}
+    return SessionConfig.create(wanted, defaults=None)
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Running]:
+    """Everything started; leaving the context drains calls and stops.
+
+    Raises:
+        ConfigError: a port is taken, or a file or package is missing.
+    """
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        backends = make_backends(config.session.backend, cascade=_cascade(config))
+        await backends.start()
+        stack.push_async_callback(backends.close)
+
+        poller = RtpPoller()
+        stack.callback(poller.close)
+        rtp_host = config.rtp.host or config.sip.host
+        ports = PortPool(rtp_host, config.rtp.port_min, config.rtp.port_max)
+        plane = MediaPlane()
+        clock = MediaClock(plane, poller, loop)
+        clock.start()
+        stack.push_async_callback(clock.close)
+
+        browsers = WebRtcLegs(
+            plane=plane,
+            ice_servers=tuple(config.webrtc.ice_servers),
+            advertised_address=config.webrtc.advertised_address or None,
+        )
+        stack.push_async_callback(browsers.close)
+        switchboard = _switchboard(config, browsers, backends.new, stack)
+        sip = SipLegs(
+            _sip_settings(config),
+            plane=plane,
+            poller=poller,
+            ports=ports,
+            admits=SourcePolicy(
+                config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources
+            ).admits,
+            on_incoming=switchboard.incoming,
+            rng=random.SystemRandom(),
+        )
+        await sip.start()
+        stack.push_async_callback(sip.close)
+        stack.push_async_callback(switchboard.close)
+
+        started = Running(switchboard, sip, _http_url(config), sip.uris)
+        await _serve_http(config, started, stack)
+        stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
+        stack.callback(sip.drain)
+
+        # What start-up made lives as long as the process: keep full collections off it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        yield started
+
+
+def _switchboard(
+    config: Config, browsers: WebRtcLegs, new_backend: Callable[[], Any], stack: AsyncExitStack
+) -> Switchboard:
+    webhooks = None
+    if config.webhooks.url:
+        webhooks = WebhookSender(config.webhooks.url, config.webhooks.secret, unix_time=unix_time)
+        stack.push_async_callback(webhooks.close)
+    return Switchboard(
+        node_tag=random_base62(4),
+        browsers=browsers,
+        new_backend=new_backend,
+        defaults=Defaults(
+            _default_session(config),
+            greeting=config.session.greeting,
+            strict_voice=config.session.voice_changes == "strict",
+        ),
+        webhooks=webhooks,
+        unix_time=unix_time,
+        limits=Limits(
+            max_calls=config.limits.max_calls,
+            ring_timeout_s=config.limits.ring_timeout_s,
+            max_duration_s=config.session.max_duration_s,
+        ),
+    )
+
+
+def _sip_settings(config: Config) -> SipSettings:
+    advertised = config.sip.advertised_address or config.sip.host
+    return SipSettings(
+        host=config.sip.host,
+        udp_port=config.sip.udp_port,
+        tcp_port=config.sip.tcp_port,
+        advertised_address=advertised,
+        media_address=config.rtp.advertised_address
+        or config.sip.advertised_address
+        or config.rtp.host
+        or config.sip.host,
+        codecs=tuple(config.rtp.codecs),
+        media_timeout_s=config.limits.media_timeout_s,
+        max_calls=config.limits.max_calls,
+        user_agent=f"bridge/{__version__}",
+    )
+
+
+def _http_url(config: Config) -> str:
+    scheme = "https" if config.http.tls_certificate else "http"
+    host = "127.0.0.1" if config.http.host in {"0.0.0.0", "::"} else config.http.host
+    return f"{scheme}://{host}:{config.http.port}"
+
+
+async def _serve_http(config: Config, started: Running, stack: AsyncExitStack) -> None:
+    api = create_api(
+        started.switchboard,
+        config=ApiSettings(
+            api_keys=tuple(config.auth.api_keys),
+            cors_origins=tuple(config.http.cors_origins),
+            session_defaults=_default_session(config),
+        ),
+        ready=lambda: not started.switchboard.draining,
+        sip_uris=lambda: started.sip_uris,
+    )
+    server = _HttpServer(
+        uvicorn.Config(
+            api,
+            host=config.http.host,
+            port=config.http.port,
+            ssl_certfile=config.http.tls_certificate or None,
+            ssl_keyfile=config.http.tls_private_key or None,
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    tasks = TaskOwner("http")
+    tasks.spawn(server.serve(), name="server")
+    stack.push_async_callback(tasks.close)
+    while not server.started:
+        if not len(tasks):
+            raise ConfigError(
+                f"http.port {config.http.port} on {config.http.host} cannot be opened; "
+                "is another service using it?",
+                param="http.port",
+            )
+        await asyncio.sleep(0.01)
+
+    async def stop() -> None:
+        server.should_exit = True
+        await tasks.settle(timeout_s=6.0)
+
+    stack.push_async_callback(stop)
+
+
+async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM; a second one stops without waiting for calls."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    main = asyncio.current_task()
+    assert main is not None
+
+    def stop() -> None:
+        if stopping.is_set():
+            main.cancel()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with running(config) as service:
+            announce(_where_to_call(config, service))
+            await stopping.wait()
+            if len(service.switchboard):
+                log.info("draining", extra={"calls": len(service.switchboard)})
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+        log.info("stopped without waiting")
+
+
+def _where_to_call(config: Config, service: Running) -> str:
+    lines = ["ready", f"  browser  {service.http_url}/"]
+    lines += [f"  phone    {uri}" for uri in service.sip_uris]
+    lines += [f"  API      {service.http_url}/v1  (set OPENAI_BASE_URL to this)"]
+    if config.development:
+        lines += ["  no auth.api_keys: development mode, any key is accepted, loopback only"]
+    return "\n".join(lines) + "\n"

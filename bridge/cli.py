@@ -1,0 +1,116 @@
+"""The command line: serve and check."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from bridge import __version__, logs
+from bridge.app import serve
+from bridge.config import Config, load
+from bridge.errors import BridgeError, ConfigError
+
+DESCRIPTION = "OpenAI's Realtime calls API, self-hosted: phones and browsers in, any model behind."
+
+# flag → setting it overrides
+SHORTHANDS = {
+    "http_host": "http.host",
+    "http_port": "http.port",
+    "sip_host": "sip.host",
+    "backend": "session.backend",
+    "log_level": "log.level",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="bridge", description=DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"bridge {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("serve", help="answer calls until stopped")
+    check = commands.add_parser("check", help="validate the settings and explain them")
+    for command in (run, check):
+        command.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML)")
+        command.add_argument("--http-host", metavar="ADDRESS", help="http.host")
+        command.add_argument("--http-port", type=int, metavar="PORT", help="http.port")
+        command.add_argument("--sip-host", metavar="ADDRESS", help="sip.host, and rtp.host with it")
+        command.add_argument(
+            "--sip-port", type=int, metavar="PORT", help="sip.udp_port and sip.tcp_port"
+        )
+        command.add_argument("--backend", metavar="NAME", help="session.backend: cascade, echo")
+        command.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="SECTION.KEY=VALUE",
+            help="any other setting; may be repeated",
+        )
+    return top
+
+
+def settings(arguments: argparse.Namespace) -> Config:
+    """Raises ConfigError."""
+    overrides: dict[str, Any] = {}
+    for flag, name in SHORTHANDS.items():
+        value = getattr(arguments, flag)
+        if value is not None:
+            overrides[name] = value
+    if arguments.sip_port is not None:
+        overrides["sip.udp_port"] = overrides["sip.tcp_port"] = arguments.sip_port
+    for assignment in arguments.set:
+        name, equals, value = assignment.partition("=")
+        if not equals or "." not in name:
+            raise ConfigError(f"--set {assignment}: write section.key=value")
+        overrides[name] = value
+    return load(arguments.config, overrides=overrides)
+
+
+def explain(config: Config) -> str:
+    sip = [f"udp {config.sip.udp_port}"] if config.sip.udp_port else []
+    sip += [f"tcp {config.sip.tcp_port}"] if config.sip.tcp_port else []
+    keys = len(config.auth.api_keys)
+    lines = [
+        f"http      {config.http.host}:{config.http.port}"
+        + (" with TLS" if config.http.tls_certificate else ""),
+        f"keys      {f'{keys} configured' if keys else 'none: development, any key is taken'}",
+        f"sip       {config.sip.host}: {', '.join(sip)}; unknown sources "
+        + ("may call" if config.admits_unknown_sources else "get silence"),
+        f"rtp       {config.rtp.host or config.sip.host}: "
+        f"{config.rtp.port_min}-{config.rtp.port_max}, {', '.join(config.rtp.codecs)}",
+        "calls     "
+        + (
+            f"announced to {config.webhooks.url}"
+            if config.webhooks.url
+            else "answered at once with the default session (no webhooks.url)"
+        ),
+        f"session   backend {config.session.backend}"
+        + (f", {config.cascade.llm.model}" if config.session.backend == "cascade" else ""),
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        config = settings(arguments)
+        if arguments.command == "check":
+            sys.stdout.write(explain(config) + "\n")
+            return 0
+        logs.configure(config.log.level, config.log.format)
+        return _run(config)
+    except BridgeError as error:
+        sys.stderr.write(f"bridge: {error.message}\n")
+        return 2
+
+
+def _run(config: Config) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve(config, announce=lambda text: sys.stdout.write(text) and None))
+        except KeyboardInterrupt:
+            return 130
+    return 0

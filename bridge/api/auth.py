@@ -33,6 +33,9 @@ class ClientSecrets:
         self._clock = clock
         self._secrets: dict[bytes, tuple[int, Mapping[str, object] | None]] = {}
 
+    def __len__(self) -> int:
+        return len(self._secrets)
+
     def issue(self, session: Mapping[str, object] | None, seconds: int) -> ClientSecret:
         now = self._clock()
         self._secrets = {key: kept for key, kept in self._secrets.items() if now < kept[0]}

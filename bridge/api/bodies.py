@@ -114,19 +114,20 @@ async def read_parts(request: Request) -> tuple[str | None, str | None]:
         raise RequestError(
             f"Invalid multipart form: {error.message}", code="invalid_form"
         ) from None
-    parts: list[str | None] = []
-    for name, limit in (("sdp", SDP_LIMIT), ("session", JSON_LIMIT)):
-        part = form.get(name)
-        parts.append(None if part is None else await _text(part, name, limit))
-    await form.close()
-    return parts[0], parts[1]
+    try:
+        sdp = await _text(form.get("sdp"), "sdp", SDP_LIMIT)
+        return sdp, await _text(form.get("session"), "session", JSON_LIMIT)
+    finally:
+        await form.close()
 
 
 async def _stream(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _text(part: UploadFile | str, name: str, limit: int) -> str:
+async def _text(part: UploadFile | str | None, name: str, limit: int) -> str | None:
+    if part is None:
+        return None
     data = part.encode() if isinstance(part, str) else await part.read()
     if len(data) > limit:
         raise too_large(limit, name)

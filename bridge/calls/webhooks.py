@@ -55,7 +55,7 @@ class WebhookEvent:
         )
 
 
-def call_incoming(
+def incoming_call_event(
     call_id: CallId,
     headers: Sequence[tuple[str, str]],
     *,

@@ -11,7 +11,7 @@ import uvloop
 
 from bridge import __version__, logs
 from bridge.app import serve
-from bridge.config import Config, load
+from bridge.config import Config, load, value_of
 from bridge.errors import BridgeError, ConfigError
 
 DESCRIPTION = "OpenAI's Realtime calls API, self-hosted: phones and browsers in, any model behind."
@@ -65,7 +65,7 @@ def settings(arguments: argparse.Namespace) -> Config:
         name, equals, value = assignment.partition("=")
         if not equals or "." not in name:
             raise ConfigError(f"--set {assignment}: write section.key=value")
-        overrides[name] = value
+        overrides[name] = value_of(name, value)
     return load(arguments.config, overrides=overrides)
 
 

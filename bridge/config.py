@@ -163,11 +163,11 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Any
         if not key.startswith(ENVIRONMENT_PREFIX) or "__" not in key:
             continue
         name = key.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-        yield name, _value(name, text)
+        yield name, value_of(name, text)
 
 
-def _value(name: str, text: str) -> Any:
-    """Lists and objects are JSON; everything else is read by the schema."""
+def value_of(name: str, text: str) -> Any:
+    """Lists and objects are JSON; everything else is read by the schema. Raises ConfigError."""
     if text[:1] in ("[", "{"):
         try:
             return json.loads(text)

@@ -77,10 +77,10 @@ class Dialog:
         """Take the CSeq of a request; False when it is out of order (section 12.2.2).
 
         Gaps are fine: a proxy may have answered what is missing. An equal number is let through
-        for another method, which simple phones send.
+        for BYE, which simple phones send.
         """
         number, last = request.cseq.number, self.remote_cseq
-        if last is not None and number < last:
+        if last is not None and (number < last or (number == last and request.method != "BYE")):
             return False
         self.remote_cseq = number
         return True
@@ -130,6 +130,8 @@ class Dialog:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
+            return self.flow
+        if (address.version == 6) != (":" in self.flow.local[0]):
             return self.flow
         return replace(self.flow, remote=(str(address), hop.port or DEFAULT_PORT["udp"]))
 

@@ -1,0 +1,351 @@
+"""Offer and answer (RFC 3264) for calls of one audio stream: what a telephone and we agree on.
+
+An answer names one codec, so that the peer has none to change to without asking.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from bridge.errors import SdpError
+from bridge.sdp.description import (
+    Attribute,
+    Direction,
+    MediaDescription,
+    Origin,
+    RtpMap,
+    SessionDescription,
+)
+
+Endpoint = tuple[str, int]
+
+CODECS = {
+    "PCMU": RtpMap("PCMU", 8000),
+    "PCMA": RtpMap("PCMA", 8000),
+    "G722": RtpMap("G722", 8000),  # 16 kHz audio, an 8 kHz clock: RFC 3551 section 4.5.2
+    "opus": RtpMap("opus", 48000, 2),
+}
+OFFERED_PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 96}
+
+PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
+PTIMES_MS = (10, 20, 30, 40, 60)
+DEFAULT_PTIME_MS = 20
+
+TELEPHONE_EVENT = "telephone-event"
+EVENTS = "0-15"  # no flash hook (16)
+
+MIRRORED: dict[Direction, Direction] = {
+    "sendrecv": "sendrecv",
+    "sendonly": "recvonly",
+    "recvonly": "sendonly",
+    "inactive": "inactive",
+}
+
+NOT_RECEIVING: dict[Direction, Direction] = {
+    "sendrecv": "sendonly",
+    "sendonly": "sendonly",
+    "recvonly": "inactive",
+    "inactive": "inactive",
+}
+"""What a peer means that offers c=0.0.0.0, the hold of RFC 2543 (RFC 3264 section 8.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiatedMedia:
+    """`payload_type` and `telephone_event` both ways; `direction` is ours; `remote` may be 0.0.0.0
+    while the peer holds the call."""
+
+    codec: str
+    payload_type: int
+    clock_rate: int
+    ptime_ms: int
+    telephone_event: int | None
+    telephone_event_rate: int
+    remote: Endpoint
+    remote_rtcp: Endpoint
+    direction: Direction
+
+    @property
+    def sends(self) -> bool:
+        """Whether the peer wants to hear us."""
+        return self.direction in ("sendrecv", "sendonly")
+
+    @property
+    def receives(self) -> bool:
+        return self.direction in ("sendrecv", "recvonly")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    description: SessionDescription
+    media: NegotiatedMedia
+
+
+def answer(
+    offer: SessionDescription,
+    *,
+    address: str,
+    port: int,
+    codecs: Sequence[str] = ("PCMU", "PCMA"),
+    session_id: int,
+    version: int,
+    previous: SessionDescription | None = None,
+) -> Answer:
+    """Take the first audio stream we can serve and refuse the rest at port 0.
+
+    `previous` is our last description in this dialog: its o= is kept, its version raised by one
+    when anything else changed (RFC 3264 section 8), and `session_id` and `version` are not used.
+    Raises SdpError when nothing is in common.
+    """
+    index, negotiated = _choose(offer, address=address, codecs=codecs)
+    media = tuple(
+        _accepted(line, negotiated, port) if position == index else _refused(line)
+        for position, line in enumerate(offer.media)
+    )
+    description = SessionDescription(
+        origin=Origin("-", str(session_id), str(version), address),
+        connection=address,
+        timing=offer.timing,
+        media=media,
+    )
+    if previous is not None:
+        description = _succeeding(previous, description)
+    return Answer(description, negotiated)
+
+
+def offer(
+    *,
+    address: str,
+    port: int,
+    codecs: Sequence[str] = ("PCMU", "PCMA"),
+    session_id: int,
+    version: int,
+    telephone_event: int = 101,
+    direction: Direction = "sendrecv",
+) -> SessionDescription:
+    """All of `codecs` in our order, with telephone-event/8000."""
+    rtpmaps = {OFFERED_PAYLOAD_TYPES[name]: CODECS[name] for name in codecs}
+    rtpmaps[telephone_event] = RtpMap(TELEPHONE_EVENT, 8000)
+    return SessionDescription(
+        origin=Origin("-", str(session_id), str(version), address),
+        connection=address,
+        media=(
+            MediaDescription(
+                kind="audio",
+                port=port,
+                protocol=PROTOCOLS[0],
+                formats=tuple(map(str, rtpmaps)),
+                attributes=tuple(_attributes(rtpmaps, DEFAULT_PTIME_MS, direction)),
+            ),
+        ),
+    )
+
+
+def reoffer(
+    previous: SessionDescription, *, direction: Direction = "sendrecv"
+) -> SessionDescription:
+    """Our last description offered again, for a re-INVITE that brings no offer; the m= lines have
+    to stay in number and order (RFC 3264 section 8)."""
+    media = tuple(
+        replace(line, attributes=_with_direction(line.attributes, direction)) if line.port else line
+        for line in previous.media
+    )
+    return _succeeding(previous, replace(previous, media=media))
+
+
+def accept_answer(offer: SessionDescription, answer: SessionDescription) -> NegotiatedMedia:
+    """What the peer chose from our offer. Raises SdpError when it refused or answered something
+    else."""
+    for position, ours in enumerate(offer.media):
+        if ours.port == 0 or position >= len(answer.media):
+            continue
+        theirs = answer.media[position]
+        if theirs.port == 0 or not _is_plain_audio(theirs):
+            break
+        offered = {rtpmap.encoding.lower() for rtpmap in ours.rtpmaps().values()}
+        codecs = [name for name in CODECS if name.lower() in offered]
+        # An answer need not repeat the rtpmap of a dynamic type it took from the offer.
+        formats = list(_formats(theirs, fallback=ours))
+        negotiated = _negotiate(answer, theirs, formats, codecs)
+        if negotiated is not None:
+            _check_host(negotiated.remote[0], offer.connection)
+            return negotiated
+    raise SdpError("the answer takes none of the streams and codecs offered", code="invalid_answer")
+
+
+def _choose(
+    offer: SessionDescription, *, address: str, codecs: Sequence[str]
+) -> tuple[int, NegotiatedMedia]:
+    secured = False
+    for index, line in enumerate(offer.media):
+        if line.port == 0:
+            continue
+        if not _is_plain_audio(line):
+            secured = secured or "SAVP" in line.protocol.upper()
+            continue
+        negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs)
+        if negotiated is not None:
+            _check_host(negotiated.remote[0], address)
+            return index, negotiated
+    if secured:
+        raise SdpError("only SRTP is offered, which is not supported")
+    raise SdpError("no audio stream with a common codec is offered")
+
+
+def _is_plain_audio(line: MediaDescription) -> bool:
+    return line.kind.lower() == "audio" and line.protocol.upper() in PROTOCOLS
+
+
+def _formats(line: MediaDescription, *, fallback: MediaDescription) -> Iterator[tuple[int, RtpMap]]:
+    known = {**fallback.rtpmaps(), **line.rtpmaps()}
+    for name in line.formats:
+        payload_type = int(name) if name.isascii() and name.isdigit() and len(name) <= 3 else -1
+        if payload_type in known:
+            yield payload_type, known[payload_type]
+
+
+def _negotiate(
+    description: SessionDescription,
+    line: MediaDescription,
+    formats: Sequence[tuple[int, RtpMap]],
+    codecs: Sequence[str],
+) -> NegotiatedMedia | None:
+    """None when no codec fits. Raises SdpError when there is no address to send to."""
+    chosen = _first_common(formats, codecs)
+    if chosen is None:
+        return None
+    payload_type, codec = chosen
+    clock_rate = CODECS[codec].clock_rate
+    host = description.host_of(line)
+    if host is None:
+        raise SdpError("no c= line says where to send")
+    event, event_rate = _telephone_event(formats, clock_rate)
+    direction = description.direction_of(line)
+    if _is_unspecified(host):
+        direction = NOT_RECEIVING[direction]
+    return NegotiatedMedia(
+        codec=codec,
+        payload_type=payload_type,
+        clock_rate=clock_rate,
+        ptime_ms=_ptime_ms(line),
+        telephone_event=event,
+        telephone_event_rate=event_rate,
+        remote=(host, line.port),
+        remote_rtcp=_rtcp_endpoint(line, host),
+        direction=MIRRORED[direction],
+    )
+
+
+def _first_common(
+    formats: Sequence[tuple[int, RtpMap]], codecs: Sequence[str]
+) -> tuple[int, str] | None:
+    """Payload type and codec, in the peer's order."""
+    for payload_type, offered in formats:
+        for codec in codecs:
+            ours = CODECS[codec]
+            same_format = (offered.clock_rate, offered.channels) == (ours.clock_rate, ours.channels)
+            if same_format and offered.encoding.lower() == ours.encoding.lower():
+                return payload_type, codec
+    return None
+
+
+def _telephone_event(
+    formats: Sequence[tuple[int, RtpMap]], clock_rate: int
+) -> tuple[int | None, int]:
+    """The one at the codec's clock rate (RFC 4733 section 2.1), else at 8000, else any."""
+    events = [(pt, each.clock_rate) for pt, each in formats if _is_event(each)]
+    for rate in (clock_rate, 8000):
+        for payload_type, event_rate in events:
+            if event_rate == rate:
+                return payload_type, rate
+    return events[0] if events else (None, clock_rate)
+
+
+def _is_event(rtpmap: RtpMap) -> bool:
+    return rtpmap.encoding.lower() == TELEPHONE_EVENT
+
+
+def _ptime_ms(line: MediaDescription) -> int:
+    ptime_ms = line.milliseconds("ptime") or DEFAULT_PTIME_MS
+    if ptime_ms not in PTIMES_MS:
+        ptime_ms = DEFAULT_PTIME_MS
+    longest = line.milliseconds("maxptime") or ptime_ms
+    return max((each for each in PTIMES_MS if each <= min(ptime_ms, longest)), default=ptime_ms)
+
+
+def _rtcp_endpoint(line: MediaDescription, host: str) -> Endpoint:
+    """`a=rtcp:53020 [IN IP4 126.16.64.4]` (RFC 3605), else the next port. Port 0: nowhere."""
+    fields = (line.attribute("rtcp") or "").split()
+    if fields and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= 5:
+        port = int(fields[0])
+        if 0 < port <= 65535:
+            return fields[3] if len(fields) > 3 and _is_address(fields[3]) else host, port
+    return host, line.port + 1 if line.port < 65535 else 0
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_unspecified(host: str) -> bool:
+    return _is_address(host) and ip_address(host).is_unspecified
+
+
+def _check_host(host: str, ours: str | None) -> None:
+    """Names are refused too: looking one up would block, and let a caller choose whom we ask."""
+    if not _is_address(host):
+        raise SdpError("the c= address is not an IP address")
+    remote = ip_address(host)
+    if remote.is_multicast or host == "255.255.255.255":
+        raise SdpError("the c= address is not one host")
+    if ours and _is_address(ours) and ip_address(ours).version != remote.version:
+        raise SdpError("the c= address is of another IP version than ours")
+
+
+def _attributes(
+    rtpmaps: dict[int, RtpMap], ptime_ms: int, direction: Direction
+) -> Iterator[Attribute]:
+    for payload_type, rtpmap in rtpmaps.items():
+        yield "rtpmap", f"{payload_type} {rtpmap}"
+        if _is_event(rtpmap):
+            yield "fmtp", f"{payload_type} {EVENTS}"
+    yield "ptime", str(ptime_ms)
+    yield direction, None
+
+
+def _with_direction(
+    attributes: tuple[Attribute, ...], direction: Direction
+) -> tuple[Attribute, ...]:
+    kept = tuple(each for each in attributes if each[0] not in MIRRORED)
+    return (*kept, (direction, None))
+
+
+def _accepted(line: MediaDescription, chosen: NegotiatedMedia, port: int) -> MediaDescription:
+    rtpmaps = {chosen.payload_type: CODECS[chosen.codec]}
+    if chosen.telephone_event is not None:
+        rtpmaps[chosen.telephone_event] = RtpMap(TELEPHONE_EVENT, chosen.telephone_event_rate)
+    return MediaDescription(
+        kind=line.kind,
+        port=port,
+        protocol=line.protocol,
+        formats=tuple(map(str, rtpmaps)),
+        attributes=tuple(_attributes(rtpmaps, chosen.ptime_ms, chosen.direction)),
+    )
+
+
+def _refused(line: MediaDescription) -> MediaDescription:
+    return MediaDescription(line.kind, 0, line.protocol, line.formats or ("0",))
+
+
+def _succeeding(
+    previous: SessionDescription, description: SessionDescription
+) -> SessionDescription:
+    if replace(description, origin=previous.origin) == previous:
+        return previous
+    version = previous.origin.version
+    following = str(int(version) + 1) if version.isdigit() else "1"
+    return replace(description, origin=replace(previous.origin, version=following))

@@ -225,12 +225,13 @@ class Via:
         words = rest.split(None, 1)
         if len(words) != 2:
             raise SipError("bad Via")
-        protocol = f"{name.strip(WHITESPACE)}/{version.strip(WHITESPACE)}".upper()
+        name, version = name.strip(WHITESPACE), version.strip(WHITESPACE)
         transport, sent_by = words
-        if not is_token(transport) or not is_token(protocol.replace("/", "", 1)):
+        if not (is_token(name) and is_token(version) and is_token(transport)):
             raise SipError("bad Via protocol")
         # A port that does not exist must still be answerable with a 400.
         host, port = parse_host_port(sent_by, port_limit=2**31)
+        protocol = f"{name}/{version}".upper()
         return cls(transport.upper(), host, port, Params.parse(params), protocol, text)
 
     @property

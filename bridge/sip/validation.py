@@ -63,7 +63,7 @@ def _check_syntax(request: Request) -> Rejection | None:
 
 def _check_values(request: Request) -> Rejection | None:
     headers = request.headers
-    if any(not 0 < (via.port or 5060) < 65536 for via in request.vias):
+    if any(via.port is not None and not 0 < via.port < 65536 for via in request.vias):
         return _bad("Bad Via Port")
     for line in headers.get_all("via"):
         if "" in split_outside(line, ","):
@@ -78,7 +78,7 @@ def _check_values(request: Request) -> Rejection | None:
     if "max-forwards" in headers and request.max_forwards is None:
         return _bad("Bad Max-Forwards")
     expires = headers.get("expires") or ""
-    if request.expires is None and expires.isdigit():
+    if request.expires is None and expires.isascii() and expires.isdigit():
         return _bad("Bad Expires")
     return None
 
@@ -115,7 +115,8 @@ def _check_body(request: Request, body_types: Sequence[str]) -> Rejection | None
     encoding = (request.headers.get("content-encoding") or "identity").lower()
     if encoding != "identity":
         return Rejection(415, "Unsupported Media Type", (("Accept-Encoding", "identity"),))
-    if request.content_type in body_types:
+    # Old gateways send SDP without saying so.
+    if not request.content_type or request.content_type in body_types:
         return None
     return Rejection(415, "Unsupported Media Type", (("Accept", ", ".join(body_types)),))
 

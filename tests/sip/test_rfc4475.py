@@ -1,0 +1,240 @@
+"""The 49 messages of RFC 4475, what it asks for and what we do with each.
+
+Where the RFC leaves a choice ("should reject, may be lenient"), the third column says why ours
+was made.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import SipError
+from bridge.sip.message import Request, Response, make_response, parse_message
+from bridge.sip.validation import validate
+
+DATA = Path(__file__).parents[1] / "data" / "sip" / "rfc4475"
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "MESSAGE")
+VALID = "valid"
+DROP = "drop"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    mandated: str
+    ours: str | int
+    """`valid`, `drop`, or the status of the refusal."""
+    why: str = ""
+
+
+# REGISTER and MESSAGE are in METHODS so that their messages are judged by what they carry.
+CASES = [
+    # 3.1.1 valid messages
+    Case("wsinv", "accept", VALID),
+    Case("intmeth", "accept, or refuse the method", 405),
+    Case("esc01", "accept", VALID),
+    Case("escnull", "accept", VALID),
+    Case("esc02", "not a REGISTER: refuse the method", 405),
+    Case("lwsdisp", "accept", VALID),
+    Case("longreq", "accept", VALID),
+    Case("dblreq", "accept, ignore the trailing octets", VALID),
+    Case("semiuri", "accept", VALID),
+    Case("transports", "accept", VALID),
+    Case("mpart01", "accept", VALID),
+    Case("unreason", "accept", VALID),
+    Case("noreason", "accept", VALID),
+    # 3.1.2 invalid messages
+    Case("badinv01", "400", 400),
+    Case("clerr", "400 over UDP", 400),
+    Case("ncl", "400", 400),
+    Case("scalar02", "400", 400),
+    Case("scalarlg", "discard", DROP),
+    Case("quotbal", "400", 400),
+    Case("ltgtruri", "400, or be lenient", 400),
+    Case("lwsruri", "400", 400),
+    Case("lwsstart", "400, or be lenient", 400),
+    Case("trws", "400, or be lenient", 400),
+    Case("escruri", "400, or be lenient", 400),
+    Case("baddate", "400, or ignore the header", VALID, "Date is not used"),
+    Case("regbadct", "400", 400),
+    Case("badaspec", "400, or be lenient", VALID, "the blanks change nothing; phones send them"),
+    Case("baddn", "400, or be lenient", 400),
+    Case("badvers", "505", 505),
+    Case("mismatch01", "400", 400),
+    Case("mismatch02", "501 or 400", 400),
+    Case("bigcode", "discard", DROP),
+    # 3.2 transaction layer
+    Case("badbranch", "match as RFC 2543 does, or 400", VALID, "Via.has_magic_cookie is false"),
+    # 3.3 application layer
+    Case("insuf", "400", 400),
+    Case("unkscm", "416", 416),
+    Case("novelsc", "416", 416),
+    Case("unksm2", "accept, the registrar decides", VALID),
+    Case("bext01", "420 with Unsupported", 420),
+    Case("invut", "415 with Accept", 415),
+    Case("regaut01", "as if without credentials", VALID, "the agent challenges or refuses"),
+    Case("multi01", "400", 400),
+    Case("mcl01", "400", 400),
+    Case("bcast", "discard", VALID, "no transaction has its branch: the agent discards it"),
+    Case("zeromf", "accept as a UAS", VALID),
+    Case("cparam01", "accept, the registrar decides", VALID),
+    Case("cparam02", "accept, the registrar decides", VALID),
+    Case("regescrt", "accept, the registrar decides", VALID),
+    Case("sdp01", "406", 406),
+    # 3.4 backward compatibility
+    Case("inv2543", "accept", VALID),
+]
+
+
+def read(name: str) -> bytes:
+    return (DATA / f"{name}.dat").read_bytes()
+
+
+def request(name: str) -> Request:
+    message = parse_message(read(name))
+    assert isinstance(message, Request)
+    return message
+
+
+def verdict(data: bytes) -> str | int:
+    try:
+        message = parse_message(data)
+    except SipError as error:
+        return DROP if error.status is None else "unanswerable with a status"
+    if isinstance(message, Response):
+        return VALID
+    rejection = validate(message, allow=METHODS)
+    return VALID if rejection is None else rejection.status
+
+
+def test_the_table_is_complete() -> None:
+    assert sorted(case.name for case in CASES) == sorted(path.stem for path in DATA.glob("*.dat"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_verdict(case: Case) -> None:
+    assert verdict(read(case.name)) == case.ours
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_accepted_messages_survive_writing(case: Case) -> None:
+    if case.ours == VALID:
+        message = parse_message(read(case.name))
+        again = parse_message(bytes(message))
+        assert again.headers.get_all("via") == message.headers.get_all("via")
+        assert again.body == message.body
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_request_can_be_answered(case: Case) -> None:
+    if case.ours == DROP:
+        return
+    message = parse_message(read(case.name))
+    if isinstance(message, Response):
+        return
+    answer = make_response(message, 400, to_tag="ours")
+    assert bytes(answer).startswith(b"SIP/2.0 400 Bad Request\r\n")
+    assert answer.headers.get_all("via") == message.headers.get_all("via")
+    assert answer.headers.get("call-id") == message.headers.get("call-id")
+    assert answer.headers.get("cseq") == message.headers.get("cseq")
+
+
+def test_wsinv() -> None:
+    """Folding, compact names, odd case, blanks everywhere."""
+    invite = request("wsinv")
+    assert invite.method == "INVITE"
+    assert invite.uri == "sip:vivekg@chair-dnrc.example.com;unknownparam"
+    assert invite.to.uri.user == "vivekg"
+    assert invite.to_tag == "1918181833n"
+    assert invite.from_.display_name == 'J Rosenberg \\"'
+    assert invite.from_tag == "98asjd8"
+    assert invite.max_forwards == 68
+    assert invite.sip_call_id == "wsinv.ndaksdj@192.0.2.1"
+    assert (invite.cseq.number, invite.cseq.method) == (9, "INVITE")
+    assert [(via.transport, via.host, via.branch) for via in invite.vias] == [
+        ("UDP", "192.0.2.2", "390skdjuw"),
+        ("TCP", "spindle.example.com", "z9hG4bK9ikj8"),
+        ("UDP", "192.168.255.111", "z9hG4bK30239"),
+    ]
+    assert [str(route.uri) for route in invite.routes] == [
+        "sip:services.example.com;lr;unknownwith=value;unknown-no-value"
+    ]
+    assert invite.contact is not None
+    assert invite.contact.params.get("q") == "0.33"
+    assert len(invite.body) == 150
+
+
+def test_intmeth() -> None:
+    message = request("intmeth")
+    assert message.method == "!interesting-Method0123456789_*+`.%indeed'~"
+    assert message.request_uri.user == ("1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*")
+    assert message.to.display_name == "BEL:\x07 NUL:\0 DEL:\x7f"
+    assert message.from_.display_name == "token1~` token2'+_ token3*%!.-"
+    assert b"NUL:\\\0" in bytes(make_response(message, 405))
+
+
+def test_esc01_and_escnull() -> None:
+    assert request("esc01").request_uri.username == "sips:user@example.com"
+    assert [contact.uri.username for contact in request("escnull").contacts] == ["\0", "\0\0"]
+
+
+def test_lwsdisp() -> None:
+    assert request("lwsdisp").from_.display_name == "caller"
+
+
+def test_longreq() -> None:
+    message = request("longreq")
+    assert len(message.vias) == 34
+    assert message.from_.tag is not None
+    assert len(message.headers.values("contact")) == 1
+
+
+def test_dblreq() -> None:
+    assert request("dblreq").body == b""
+
+
+def test_semiuri() -> None:
+    uri = request("semiuri").request_uri
+    assert (uri.user, uri.username, uri.host) == (
+        "user;par=u%40example.net",
+        "user;par=u@example.net",
+        "example.com",
+    )
+    assert len(uri.params) == 0
+
+
+def test_transports() -> None:
+    assert [via.transport for via in request("transports").vias] == [
+        "UDP",
+        "SCTP",
+        "TLS",
+        "UNKNOWN",
+        "TCP",
+    ]
+
+
+def test_unreason_and_noreason() -> None:
+    unreason, noreason = parse_message(read("unreason")), parse_message(read("noreason"))
+    assert isinstance(unreason, Response)
+    assert unreason.reason == "= 2**3 * 5**2 но сто девяносто девять - простое"
+    assert isinstance(noreason, Response)
+    assert noreason.reason == ""
+    assert bytes(noreason).startswith(b"SIP/2.0 100 \r\n")
+
+
+def test_bext01_names_what_is_unsupported() -> None:
+    rejection = validate(request("bext01"))
+    assert rejection is not None
+    assert rejection.headers == (("Unsupported", "nothingSupportsThis, nothingSupportsThisEither"),)
+
+
+def test_badbranch_has_no_usable_branch() -> None:
+    assert not request("badbranch").top_via.has_magic_cookie
+
+
+def test_inv2543() -> None:
+    message = request("inv2543")
+    assert message.max_forwards is None
+    assert message.top_via.branch is None
+    assert message.from_tag is None

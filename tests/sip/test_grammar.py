@@ -1,0 +1,99 @@
+import time
+
+import pytest
+
+from bridge.errors import SipError
+from bridge.sip.grammar import (
+    NO_PARAMS,
+    Params,
+    closing_quote,
+    is_token,
+    parse_number,
+    quote,
+    split_outside,
+    unquote,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "parts"),
+    [
+        ("a,b , c", ",", ["a", "b", "c"]),
+        ("", ",", [""]),
+        ("a,,b", ",", ["a", "", "b"]),
+        ('"a, b" <sip:x>, <sip:y,z>', ",", ['"a, b" <sip:x>', "<sip:y,z>"]),
+        (r'"a\", b", c', ",", [r'"a\", b"', "c"]),
+        ('"open, b', ",", ['"open, b']),
+        ("<open, b", ",", ["<open, b"]),
+        ('a="x;y";b', ";", ['a="x;y"', "b"]),
+        ("<sip:a;b>;c", ";", ["<sip:a;b>", "c"]),
+    ],
+)
+def test_split_outside(text: str, separator: str, parts: list[str]) -> None:
+    assert split_outside(text, separator) == parts
+
+
+@pytest.mark.parametrize("text", ["plain", 'with "quotes"', r"back\slash", ""])
+def test_quote_round_trip(text: str) -> None:
+    assert unquote(quote(text)) == text
+    assert closing_quote(quote(text), 0) == len(quote(text)) - 1
+
+
+def test_unquote_leaves_other_text_alone() -> None:
+    assert unquote("token") == "token"
+    assert unquote('"') == '"'
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("a-b.c!%*_+`'~9", True), ("", False), ("a b", False)]
+)
+def test_is_token(text: str, is_one: bool) -> None:
+    assert is_token(text) is is_one
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "0x1", "²", "\u0661", "256", "9" * 5000])
+def test_parse_number_refuses(text: str) -> None:
+    with pytest.raises(SipError):
+        parse_number(text, 256)
+
+
+def test_parse_number() -> None:
+    assert parse_number(" 0068 ", 256) == 68
+
+
+def test_params_keep_what_they_read() -> None:
+    params = Params.parse(';Tag = as+x!y*z;lr;self=1; +sip.instance="<urn:uuid:1;2>";empty=;;')
+    assert params.get("tag") == "as+x!y*z"
+    assert params.get("lr") == ""
+    assert params.get("SELF") == "1"
+    assert params.get("+sip.instance") == '"<urn:uuid:1;2>"'
+    assert params.get("gone") is None
+    assert "LR" in params
+    assert len(params) == 5
+    assert [name for name, _ in params] == ["Tag", "lr", "self", "+sip.instance", "empty"]
+    assert str(params) == ';Tag=as+x!y*z;lr;self=1;+sip.instance="<urn:uuid:1;2>";empty='
+    assert repr(Params.parse("a=1")) == "Params(';a=1')"
+
+
+def test_params_are_values() -> None:
+    params = Params.parse("a=1;b")
+    assert params == Params([("a", "1"), ("b", None)])
+    assert hash(params) == hash(Params.parse(";a=1;b"))
+    assert params != "a=1;b"
+    assert str(params.replaced("A", "2")) == ";a=2;b"
+    assert str(params.replaced("c", None)) == ";a=1;b;c"
+    assert str(params.without("B")) == ";a=1"
+    assert Params.parse("") is NO_PARAMS
+
+
+@pytest.mark.parametrize(
+    "hostile", ['"' * 60000, "<" * 60000, '"\\' * 30000, '""' * 30000, "<>" * 30000, " " * 60000]
+)
+def test_scanning_is_linear(hostile: str) -> None:
+    started = time.perf_counter()
+    split_outside(hostile, ",")
+    split_outside(hostile + ",", ";")
+    unquote(hostile)
+    Params.parse(hostile)
+    # Quadratic work on 60,000 characters takes seconds.
+    assert time.perf_counter() - started < 0.5

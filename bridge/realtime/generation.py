@@ -1,0 +1,164 @@
+"""The responses of a session: one at a time for the conversation, others beside it."""
+
+from collections.abc import Callable, Mapping
+
+from bridge.ids import ResponseId
+from bridge.realtime.conversation import Conversation
+from bridge.realtime.errors import active_response, cancel_not_active
+from bridge.realtime.items import Item
+from bridge.realtime.outbox import Outbox
+from bridge.realtime.outputs import CancelResponse, Pcm, StartResponse
+from bridge.realtime.playback import Playback
+from bridge.realtime.response import Ending, Response, ResponseConfig
+from bridge.realtime.session_config import SessionConfig
+
+_INCOMPLETE = ("max_output_tokens", "content_filter")
+
+
+def session_response(config: SessionConfig) -> ResponseConfig:
+    """A response without overrides."""
+    return ResponseConfig(
+        instructions=config.instructions,
+        tools=config.tools,
+        tool_choice=config.tool_choice,
+        output_modalities=config.output_modalities,
+        voice=config.voice,
+        speed=config.speed,
+        output_format=config.output_format,
+        max_output_tokens=config.max_output_tokens,
+    )
+
+
+class Generation:
+    """Events of a response that ended or was told to stop are ignored: they crossed the order."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        outbox: Outbox,
+        playback: Playback,
+        *,
+        new_id: Callable[[str], str],
+        encoder: Callable[[Mapping[str, object]], Callable[[Pcm], bytes] | None],
+    ) -> None:
+        self.active: Response | None = None
+        self.audio_exists = False
+        """The assistant has spoken: its voice is settled."""
+        self._conversation = conversation
+        self._outbox = outbox
+        self._playback = playback
+        self._new_id = new_id
+        self._encoder = encoder
+        self._responses: dict[str, Response] = {}
+        self._owed: Callable[[], ResponseConfig] | None = None
+
+    def start(self, config: ResponseConfig) -> Response:
+        """Raises RequestError if the conversation already has an active response."""
+        if config.in_conversation and self.active is not None:
+            raise active_response(self.active.id)
+        context = self._context(config)
+        response = Response(
+            ResponseId(self._new_id("resp")),
+            config,
+            self._conversation,
+            self._outbox,
+            self._new_id,
+            self._encoder(config.output_format),
+            context,
+        )
+        self._responses[response.id] = response
+        if config.in_conversation:
+            self.active = response
+        response.open()
+        limit = config.max_output_tokens
+        self._outbox.put(
+            StartResponse(
+                response_id=response.id,
+                items=tuple(item.as_dict() for item in context),
+                instructions=config.instructions,
+                tools=config.tools,
+                tool_choice=config.tool_choice,
+                output_modalities=config.output_modalities,
+                voice=config.voice,
+                speed=config.speed,
+                max_output_tokens=limit if isinstance(limit, int) else None,
+            )
+        )
+        return response
+
+    def start_or_owe(self, config: Callable[[], ResponseConfig]) -> None:
+        """Answer a turn now, or when the active response is done: a caller is not left waiting."""
+        if self.active is None:
+            self._owed = None
+            self.start(config())
+        else:
+            self._owed = config
+
+    def interrupt(self, then: Callable[[], None]) -> None:
+        """Stop what is generated for the conversation and all that is played, then `then`."""
+        response = self.active
+        self._owed = None
+
+        def settled() -> None:
+            if response is not None and response.id in self._responses:
+                self._end(response, Ending("cancelled", "turn_detected"), {})
+            then()
+
+        self._playback.clear()
+        if response is not None and not response.cancelling:
+            response.cancelling = True
+            self._outbox.put(CancelResponse(response.id))
+        self._playback.when_settled(settled)
+
+    def cancel(self, response_id: str | None) -> None:
+        """Raises RequestError if no such response is being generated."""
+        response = self.active if response_id is None else self._responses.get(response_id)
+        if response is None or response.cancelling:
+            raise cancel_not_active()
+        self._outbox.put(CancelResponse(response.id))
+        self._end(response, Ending("cancelled", "client_cancelled"), {})
+
+    def find(self, response_id: str) -> Response | None:
+        response = self._responses.get(response_id)
+        return None if response is None or response.cancelling else response
+
+    def add_text(self, response_id: str, delta: str) -> None:
+        if (response := self.find(response_id)) is not None:
+            response.add_text(delta)
+
+    def add_audio(self, response_id: str, pcm: Pcm) -> None:
+        if (response := self.find(response_id)) is None:
+            return
+        item_id = response.add_audio(pcm)
+        if item_id is None:
+            return
+        self.audio_exists = True
+        if response.encode is None:
+            self._playback.play(response, item_id, pcm)
+
+    def add_tool_call(self, response_id: str, tool_call_id: str, name: str, arguments: str) -> None:
+        if (response := self.find(response_id)) is not None:
+            response.add_tool_call(tool_call_id, name, arguments)
+
+    def finish(self, response_id: str, reason: str | None, usage: Mapping[str, int]) -> None:
+        if (response := self.find(response_id)) is not None:
+            incomplete = reason in _INCOMPLETE
+            ending = Ending("incomplete", reason) if incomplete else Ending("completed")
+            self._end(response, ending, usage)
+
+    def fail(self, response_id: str, code: str, message: str) -> None:
+        if (response := self.find(response_id)) is not None:
+            self._end(response, Ending("failed", error=(code, message)), {})
+
+    def _end(self, response: Response, ending: Ending, usage: Mapping[str, int]) -> None:
+        del self._responses[response.id]
+        if self.active is response:
+            self.active = None
+        response.close(ending, usage)
+        self._playback.finish(response)
+        if self.active is None and self._owed is not None:
+            self.start_or_owe(self._owed)
+
+    def _context(self, config: ResponseConfig) -> tuple[Item, ...]:
+        items = self._conversation if config.input is None else config.input
+        return tuple(item for item in items if item.status != "in_progress")

@@ -1,0 +1,284 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from bridge.media.plane import MediaPlane
+
+from bridge.audio import codecs
+from bridge.audio.frames import Pcm
+from bridge.errors import ConfigError, SdpError
+from bridge.legs import webrtc, webrtc_guard
+from bridge.legs.base import Leg
+from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
+from tests.legs.webrtc_browser import Browser, Ear, loudest
+
+MODEL_RATE = 24_000
+
+
+def run(scene: Callable[[WebRtcLegs, MediaPlane], Awaitable[None]], **options: Any) -> None:
+    """Play `scene`; afterwards nothing of it may be left: no task, no socket."""
+
+    async def main() -> None:
+        plane = MediaPlane()
+        legs = WebRtcLegs(plane=plane, loopback=True, **options)
+        await scene(legs, plane)
+        await legs.close()
+        # aiortc cancels its own tasks without waiting for them.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=1)
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    asyncio.run(main())
+
+
+def ticking(plane: MediaPlane) -> Callable[[], None]:
+    return lambda: plane.tick(asyncio.get_running_loop().time())
+
+
+def listening(leg: WebRtcLeg) -> Ear:
+    ear = Ear()
+    leg.listener = ear
+    return ear
+
+
+def tone(frequency: float, seconds: float) -> Pcm:
+    t = np.arange(int(MODEL_RATE * seconds)) / MODEL_RATE
+    return (8000 * np.sin(2 * np.pi * frequency * t)).astype(np.int16)
+
+
+def test_a_call_connects_talks_both_ways_and_hangs_up() -> None:
+    async def scene(legs: WebRtcLegs, plane: MediaPlane) -> None:
+        browser = Browser(frequency=500.0, on_frame=ticking(plane))
+        leg, ear = await browser.call(legs)
+        as_leg: Leg = leg
+        assert (as_leg.kind, as_leg.direction, as_leg.headers) == ("webrtc", "inbound", ())
+        stream = leg.stream
+        assert stream is not None
+        assert stream.codec is codecs.OPUS
+        # The browser's own: stock aiortc has one per receiver.
+        assert [t.name for t in threading.enumerate()].count("audio-decoder") == 1
+
+        frames: list[Pcm] = []
+        enough = asyncio.Event()
+
+        def hear(frame: Pcm) -> None:
+            frames.append(frame)
+            if len(frames) == 40:
+                enough.set()
+
+        stream.on_frame = hear
+        stream.playout.write("item", tone(1000.0, 2.0))
+        assert await browser.heard(50) == pytest.approx(1000.0, abs=5)
+        async with asyncio.timeout(5):
+            await enough.wait()
+        assert loudest(np.concatenate(frames[20:]), MODEL_RATE) == pytest.approx(500.0, abs=5)
+        assert leg.dropped == webrtc_guard.Dropped()
+
+        await leg.hangup()
+        assert await ear.hears() == ("ended", "local_hangup")
+        async with asyncio.timeout(2):
+            await browser.channel_closed.wait()
+            await browser.closed.wait()
+        await browser.close()
+        assert ear.told.empty()
+
+    run(scene)
+
+
+def test_messages_go_both_ways_in_order() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, answer = await legs.offer(await browser.offer())
+        leg.send_message("before it opened")
+        await browser.accept(answer)
+        assert await browser.message() == "before it opened"
+        for number in range(200):
+            leg.send_message(f"event {number} é")
+        for number in range(200):
+            assert await browser.message() == f"event {number} é"
+        await browser.close()
+
+    run(scene)
+
+
+def test_a_browsers_messages_arrive_binary_and_huge_ones_do_not() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        _leg, ear = await browser.call(legs)
+        assert browser.channel is not None
+        browser.channel.send(b"binary")
+        browser.channel.send("x" * 262_144)
+        browser.channel.send("last")
+        assert await ear.hears() == ("message", "x" * 262_144)
+        assert await ear.hears() == ("message", "last")
+        await browser.close()
+        assert await ear.hears() == ("ended", "remote_hangup")
+
+    run(scene)
+
+
+def test_what_was_said_before_the_hangup_still_arrives() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, _ear = await browser.call(legs)
+        for number in range(50):
+            leg.send_message(f"{number}" * 1000)
+        await leg.hangup()
+        for number in range(50):
+            assert await browser.message() == f"{number}" * 1000
+        await browser.close()
+
+    run(scene)
+
+
+def test_a_page_that_closes_is_a_remote_hangup() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        for channel in (True, False):
+            browser = Browser(channel=channel)
+            leg, ear = await browser.call(legs)
+            await browser.close()
+            assert await ear.hears() == ("ended", "remote_hangup")
+            await leg.hangup()
+            await leg.hangup()
+            assert ear.told.empty()
+
+    run(scene)
+
+
+def test_a_closed_data_channel_is_a_remote_hangup() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        _leg, ear = await browser.call(legs)
+        assert browser.channel is not None
+        browser.channel.close()
+        assert await ear.hears() == ("ended", "remote_hangup")
+        async with asyncio.timeout(2):
+            await browser.closed.wait()
+        await browser.close()
+
+    run(scene)
+
+
+def test_a_browser_that_vanishes_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc_guard, "CONSENT_INTERVAL_S", 0.02)
+    monkeypatch.setattr(webrtc_guard, "CONSENT_TIMEOUT_S", 0.3)
+
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        _leg, ear = await browser.call(legs)
+        for transceiver in browser.pc.getTransceivers():
+            connection = transceiver.receiver.transport.transport._connection
+            for protocol in connection._protocols:
+                protocol.transport.close()
+        assert await ear.hears() == ("ended", "connection_lost")
+        await browser.close()
+
+    run(scene)
+
+
+def test_a_browser_that_never_comes_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc, "CONNECT_TIMEOUT_S", 0.05)
+
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, _answer = await legs.offer(await browser.offer())
+        ear = listening(leg)
+        assert await ear.hears() == ("ended", "connection_lost")
+        await browser.close()
+
+    run(scene)
+
+
+def test_an_offer_without_candidates_is_found_by_its_own_checks() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        full = await browser.offer()
+        bare = [
+            line
+            for line in full.split("\r\n")
+            if not line.startswith(("a=candidate", "a=end-of-candidates"))
+        ]
+        leg, answer = await legs.offer("\r\n".join(bare))
+        ear = listening(leg)
+        await browser.accept(answer)
+        assert await ear.hears() == ("answered", "")
+        await browser.close()
+
+    run(scene)
+
+
+def test_the_advertised_address_stands_in_every_candidate() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, answer = await legs.offer(await browser.offer())
+        ear = listening(leg)
+        candidates = [line for line in answer.split("\r\n") if line.startswith("a=candidate")]
+        assert candidates
+        assert all(" 127.0.0.1 " in line for line in candidates)
+        await browser.accept(answer)
+        assert await ear.hears() == ("answered", "")
+        await browser.close()
+
+    run(scene, advertised_address="127.0.0.1")
+
+
+def test_a_bad_offer_leaves_nothing_behind() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        for bad in ("", "v=0", "m=audio 9 X 1"):
+            with pytest.raises(SdpError):
+                await legs.offer(bad)
+
+    run(scene)
+
+
+def test_rejecting_ends_the_leg_once() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, _answer = await legs.offer(await browser.offer())
+        ear = listening(leg)
+        leg.ring()
+        await leg.answer()
+        leg.reject(486)
+        assert await ear.hears() == ("ended", "rejected")
+        await leg.hangup()
+        assert ear.told.empty()
+        await browser.close()
+
+    run(scene)
+
+
+def test_a_page_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc, "MAX_UNSENT_BYTES", 10_000)
+
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        leg, ear = await browser.call(legs)
+        for _number in range(50):
+            leg.send_message("x" * 1000)
+        assert await ear.hears() == ("ended", "connection_lost")
+        leg.send_message("into the void")
+        await browser.close()
+
+    run(scene)
+
+
+@pytest.mark.parametrize("url", ["http://a", "turn:", "stun:a:b:c"])
+def test_a_bad_ice_server_is_a_config_error(url: str) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="ice_servers"):
+            WebRtcLegs(plane=MediaPlane(), ice_servers=[url])
+
+    asyncio.run(main())
+
+
+def test_ice_servers_may_carry_credentials() -> None:
+    server = webrtc._ice_server("turn:user:secret@turn.example.com:3478?transport=tcp")
+    assert (server.urls, server.username, server.credential) == (
+        "turn:turn.example.com:3478?transport=tcp",
+        "user",
+        "secret",
+    )

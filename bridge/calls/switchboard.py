@@ -55,13 +55,16 @@ class Line(SessionListener):
             self.timer = loop.call_later(delay_s, *call)
 
     def leg_answered(self) -> None:
-        call = self.call
-        if call.state is not CallState.ANSWERING:
-            return
-        call.advance("answered")
-        call.answered_at = self.switchboard.unix_time()
-        if self.session is not None and self.leg.stream is not None:
-            self.session.connect(self.leg.stream)
+        if self.call.state is CallState.ANSWERING:
+            self.call.advance("answered")
+            self.call.answered_at = self.switchboard.unix_time()
+            self.join()
+
+    def join(self) -> None:
+        """Once the leg is answered and the session runs, in whichever order."""
+        stream = self.leg.stream
+        if self.call.state is CallState.ACTIVE and self.session is not None and stream is not None:
+            self.session.connect(stream)
             if self.greets:
                 self.session.greet()
 
@@ -255,7 +258,7 @@ class Switchboard:
         except BridgeError as error:
             leg.reject(error.sip_status)
             raise
-        if call.state is not CallState.ANSWERING:
+        if call.state not in (CallState.ANSWERING, CallState.ACTIVE):
             await conversation.close()
             raise CallNotFound
         line.session = conversation
@@ -264,6 +267,7 @@ class Switchboard:
         if leg.kind == "webrtc":
             line.channel = conversation.attach_channel(leg.send_message)
         line.set_timer(self._limits.max_duration_s, self._expire, line)
+        line.join()
         await leg.answer()
 
     def _new_session(

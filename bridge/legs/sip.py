@@ -15,7 +15,7 @@ from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.transport import PortPool, RtpPoller, RtpSocket
 from bridge.sdp.description import SessionDescription
-from bridge.sdp.negotiation import Answer, NegotiatedMedia, accept_answer, answer, offer
+from bridge.sdp.negotiation import Answer, NegotiatedMedia, accept_answer, answer, offer, reoffer
 from bridge.sip.agent import AgentConfig, UserAgent
 from bridge.sip.events import (
     CallCancelled,
@@ -28,7 +28,6 @@ from bridge.sip.events import (
     Reoffer,
     UsageId,
 )
-from bridge.sip.message import Request
 from bridge.sip.transport import SipTransport
 from bridge.tasks import TaskOwner
 
@@ -65,19 +64,19 @@ class SipLeg:
     kind: Literal["sip", "webrtc"] = "sip"
     direction: Literal["inbound", "outbound"] = "inbound"
 
-    def __init__(
-        self, phones: "SipLegs", usage: UsageId, request: Request, socket: RtpSocket
-    ) -> None:
+    def __init__(self, phones: "SipLegs", invite: IncomingCall, socket: RtpSocket) -> None:
         """Raises SdpError when the offer cannot be answered."""
         self.listener: LegListener | None = None
-        self.usage = usage
+        self.usage = invite.usage
+        self.flow = invite.flow
         self.confirmed_at: float | None = None
         self._phones = phones
-        self._request = request
+        self._request = invite.request
         self._socket = socket
         self._stream: AudioStream | None = None
-        self._local = self._negotiate(request.body) if request.body else phones.offer(socket)
-        self._offered = not request.body
+        body = invite.request.body
+        self._local = self._negotiate(body) if body else phones.offer(socket)
+        self._offered = not body
         self._ended = False
 
     @property
@@ -145,6 +144,7 @@ class SipLeg:
                 self._local = self._negotiate(offer_body)
             else:
                 self._offered = True
+                self._local = reoffer(self._local)
             body = str(self._local).encode()
         except SdpError as error:
             log.info("re-offer refused", extra={"why": error.message})
@@ -232,7 +232,7 @@ class SipLegs:
         self._tasks = TaskOwner("sip")
         self.agent = UserAgent(
             AgentConfig(
-                contact={
+                contacts={
                     "udp": (settings.advertised_address, settings.udp_port),
                     "tcp": (settings.advertised_address, settings.tcp_port),
                 },
@@ -362,7 +362,7 @@ class SipLegs:
             self._refuse(event, error, (("Retry-After", "5"),))
             return
         try:
-            leg = SipLeg(self, event.usage, event.request, socket)
+            leg = SipLeg(self, event, socket)
         except SdpError as error:
             socket.close()
             self._refuse(event, error, (("Warning", '305 - "Incompatible media format"'),))
@@ -381,7 +381,7 @@ class SipLegs:
         self.agent.reject(event.usage, error.sip_status, self.now(), headers=headers)
 
     def _flow_in_use(self, flow: Flow) -> bool:
-        return self.agent.flow_in_use(flow)
+        return any(leg.flow == flow for leg in self._legs.values())
 
     async def _watch_media(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from bridge.backends import base
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
-from bridge.realtime.server import RealtimeServer
+from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import (
     GOING_AWAY,
@@ -99,7 +99,7 @@ class Session:
             on_call=terms.on_call,
             expires_at=terms.expires_at,
             now=self._loop.time(),
-            strict_voice=terms.strict_voice,
+            policy=Policy(strict_voice=terms.strict_voice),
         )
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None

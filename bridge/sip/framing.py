@@ -27,7 +27,7 @@ class KeepAlive(enum.Enum):
 
 def declared_length(values: Sequence[str]) -> int:
     """Content-Length when all its lines agree; raises SipError."""
-    if len({value.strip(WHITESPACE) for value in values}) != 1:
+    if len(values) != 1 and len({value.strip(WHITESPACE) for value in values}) != 1:
         raise SipError("Conflicting Content-Length")
     try:
         return parse_number(values[0], 2**63)

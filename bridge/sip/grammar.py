@@ -94,9 +94,12 @@ class Params:
         for part in split_outside(text, ";"):
             if part:
                 name, equals, value = part.partition("=")
-                pairs.append(
-                    (name.rstrip(WHITESPACE), value.lstrip(WHITESPACE) if equals else None)
-                )
+                if not equals:
+                    pairs.append((name, None))
+                elif " " in part or "\t" in part:
+                    pairs.append((name.rstrip(WHITESPACE), value.lstrip(WHITESPACE)))
+                else:
+                    pairs.append((name, value))
         return cls(pairs)
 
     def get(self, name: str) -> str | None:

@@ -31,7 +31,7 @@ from bridge.sip.grammar import (
     parse_number,
     split_outside,
 )
-from bridge.sip.headers import Headers
+from bridge.sip.headers import USUAL_NAMES, Headers
 from bridge.sip.reasons import REASONS
 from bridge.sip.uri import CSeq, NameAddr, SipUri, Via
 
@@ -79,7 +79,7 @@ class _Message:
     @cached_property
     def vias(self) -> list[Via]:
         """Top first."""
-        return [Via.parse(value) for value in self.headers.values("via")]
+        return [self.top_via, *map(Via.parse, self.headers.values("via")[1:])]
 
     @cached_property
     def top_via(self) -> Via:
@@ -360,13 +360,18 @@ def _caps(lines: list[str]) -> Rejection | None:
     return None
 
 
-def _header_lines(lines: list[str]) -> Iterable[tuple[str, str]]:
+def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
     """What looks like a header; RFC 3261 section 7.3.1 allows to ignore the rest."""
+    found: list[tuple[str, str]] = []
     for line in lines[1 : MAX_HEADERS + 1]:
         name, colon, value = line.partition(":")
-        name = name.rstrip(WHITESPACE)
-        if colon and is_token(name):
-            yield name, value.strip(WHITESPACE)
+        if name not in USUAL_NAMES:
+            name = name.rstrip(WHITESPACE)
+            if not is_token(name):
+                continue
+        if colon:
+            found.append((name, value.strip(WHITESPACE)))
+    return found
 
 
 def _cut_body(headers: Headers, body: bytes) -> tuple[bytes, Rejection | None]:

@@ -16,7 +16,8 @@ import uvicorn
 
 from bridge import __version__
 from bridge.api.server import ApiSettings, create_api
-from bridge.backends.cascade.backend import CascadeSettings
+from bridge.backends.base import Backend
+from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.registry import make_backends
 from bridge.calls.policy import SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
@@ -63,6 +64,7 @@ def _cascade(config: Config) -> CascadeSettings:
         vad=cascade.vad,
         stt=cascade.stt,
         tts=cascade.tts,
+        tts_voice=cascade.tts_voice,
         llm_base_url=cascade.llm.base_url,
         llm_model=cascade.llm.model,
         llm_api_key=cascade.llm.api_key,
@@ -93,9 +95,10 @@ async def running(config: Config) -> AsyncIterator[Running]:
     """
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        backends = make_backends(config.session.backend, cascade=_cascade(config))
-        await backends.start()
+        kind = config.session.backend
+        backends = make_backends(_cascade(config))
         stack.push_async_callback(backends.close)
+        await backends.start({kind})
 
         poller = RtpPoller()
         stack.callback(poller.close)
@@ -112,7 +115,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
             advertised_address=config.webrtc.advertised_address or None,
         )
         stack.push_async_callback(browsers.close)
-        switchboard = _switchboard(config, browsers, backends.new, stack)
+        switchboard = _switchboard(config, browsers, lambda: backends.new(kind), stack)
         sip = SipLegs(
             _sip_settings(config),
             plane=plane,
@@ -141,11 +144,11 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 
 def _switchboard(
-    config: Config, browsers: WebRtcLegs, new_backend: Callable[[], Any], stack: AsyncExitStack
+    config: Config, browsers: WebRtcLegs, new_backend: Callable[[], Backend], stack: AsyncExitStack
 ) -> Switchboard:
     webhooks = None
     if config.webhooks.url:
-        webhooks = WebhookSender(config.webhooks.url, config.webhooks.secret, unix_time=unix_time)
+        webhooks = WebhookSender(config.webhooks.url, config.webhooks.secret)
         stack.push_async_callback(webhooks.close)
     return Switchboard(
         node_tag=random_base62(4),

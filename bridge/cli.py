@@ -107,10 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _announce(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def _run(config: Config) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(config, announce=lambda text: sys.stdout.write(text) and None))
+            runner.run(serve(config, announce=_announce))
         except KeyboardInterrupt:
             return 130
     return 0

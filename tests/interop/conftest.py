@@ -1,0 +1,69 @@
+"""Peers from Debian and npm: what is not installed is left out, and named."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NODE_PEERS = frozenset({"playwright-core"})
+REQUIRED = os.environ.get("BRIDGE_REQUIRE_PEERS") == "1"
+
+left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
+
+
+def is_here(peer: str) -> bool:
+    if peer in NODE_PEERS:
+        return (HERE / "node" / "node_modules" / peer).is_dir()
+    return shutil.which(peer) is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `interop("peer", …)` run when every peer they name is here."""
+    missing: Counter[str] = Counter()
+    kept = []
+    for item in items:
+        marker = item.get_closest_marker("interop")
+        absent = [peer for peer in (marker.args if marker else ()) if not is_here(peer)]
+        missing.update(absent)
+        if not absent:
+            kept.append(item)
+    config.stash[left_out] = missing
+    if missing and REQUIRED:
+        raise pytest.UsageError(f"missing peers: {', '.join(missing)}; run scripts/install-peers")
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    missing = terminalreporter.config.stash.get(left_out, Counter())
+    if missing:
+        named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))
+        terminalreporter.write_line(f"left out for want of peers: {named}; scripts/install-peers")
+
+
+class Speech:
+    """Sentences as WAV files, spoken by espeak-ng in a voice the agent does not use."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def wav(self, text: str, *, rate: int = 8000, voice: str = "en-gb") -> Path:
+        name = "".join(c if c.isalnum() else "_" for c in f"{text[:40]}_{rate}_{voice}")
+        path = self._directory / f"{name}.wav"
+        if not path.exists():
+            raw = path.with_suffix(".raw.wav")
+            subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", raw, text], check=True)
+            effects = ["highpass", "100", "rate", "-v", str(rate), "norm", "-6"]
+            subprocess.run(
+                ["sox", "-D", str(raw), "-b", "16", "-c", "1", str(path), *effects], check=True
+            )
+        return path
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
+    return Speech(tmp_path_factory.mktemp("speech"))

@@ -135,6 +135,8 @@ class Playbook:
                 for key in cut:
                     self.server.playback_cut(key, self.heard_ms, 0.0)
                 self.server.playout_cleared(0.0)
+            case _:
+                pass
         self.orders.append(output)
 
     def types(self) -> list[str]:

@@ -125,7 +125,7 @@ class MediaDescription:
         return cls(fields[0], port, fields[2], tuple(formats))
 
     def attribute(self, name: str) -> str | None:
-        """The first value of this name; "" for a flag, None when absent."""
+        """The first value of this lower-case name; "" for a flag, None when absent."""
         return _first(self.attributes, name)
 
     @property
@@ -136,11 +136,11 @@ class MediaDescription:
         """Payload type → encoding in the order of the m= line, static ones filled in."""
         written: dict[int, RtpMap] = {}
         for attribute, value in self.attributes:
-            if attribute != "rtpmap" or value is None:
+            if attribute.lower() != "rtpmap" or value is None:
                 continue
-            head, _, tail = value.partition(" ")
+            head, *tail = value.split(None, 1) or [""]
             payload_type = _number(head, 127)
-            rtpmap = RtpMap.parse(tail.strip())
+            rtpmap = RtpMap.parse(tail[0]) if tail else None
             if payload_type is not None and rtpmap is not None:
                 written.setdefault(payload_type, rtpmap)
         result: dict[int, RtpMap] = {}
@@ -189,7 +189,7 @@ class SessionDescription:
         return cast(Self, _Reader().read(lines))
 
     def attribute(self, name: str) -> str | None:
-        """The first value of this name at session level; "" for a flag, None when absent."""
+        """As MediaDescription.attribute, of the session part."""
         return _first(self.attributes, name)
 
     def host_of(self, media: MediaDescription) -> str | None:
@@ -219,7 +219,7 @@ class SessionDescription:
 
 def _first(attributes: tuple[Attribute, ...], name: str) -> str | None:
     for key, value in attributes:
-        if key == name:
+        if key.lower() == name:
             return value or ""
     return None
 
@@ -227,7 +227,7 @@ def _first(attributes: tuple[Attribute, ...], name: str) -> str | None:
 def _direction(attributes: tuple[Attribute, ...]) -> Direction | None:
     for name, _ in attributes:
         for direction in DIRECTIONS:
-            if name == direction:
+            if name.lower() == direction:
                 return direction
     return None
 
@@ -250,7 +250,7 @@ class _Section:
     def add(self, kind: str, value: str) -> None:
         if kind == "a":
             name, colon, rest = value.partition(":")
-            self.attributes.append((name.strip().lower(), rest.strip() if colon else None))
+            self.attributes.append((name.strip(), rest.strip() if colon else None))
         elif kind == "b":
             self.bandwidth.append(value)
         else:
@@ -286,7 +286,7 @@ class _Reader:
             kind, value = line[0], line[2:].strip()
             if kind == "m":
                 current = self._begin_media(value)
-            elif "\0" not in value:
+            elif value and "\0" not in value:
                 current.add(kind, value)
         return self._finish()
 

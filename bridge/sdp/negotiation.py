@@ -181,7 +181,7 @@ def _choose(
         if line.port == 0:
             continue
         if not _is_plain_audio(line):
-            secured = secured or "SAVP" in line.protocol.upper()
+            secured = secured or (line.kind.lower() == "audio" and "SAVP" in line.protocol.upper())
             continue
         negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs)
         if negotiated is not None:

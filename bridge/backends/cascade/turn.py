@@ -1,0 +1,113 @@
+"""When a caller's turn begins and ends: a table driven by the speech probability of each chunk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from bridge.backends.base import SpeechStarted, SpeechStopped
+
+CHUNK_MS = 32  # of the probabilities heard
+ONSET_CHUNKS = 2
+# While the agent speaks its echo may come back: more proof before it is made to yield.
+ONSET_CHUNKS_WHILE_SPEAKING = 3
+HYSTERESIS = 0.15
+
+SEMANTIC_SILENCE_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
+"""Without a turn model the eagerness of semantic_vad is how long a pause may be."""
+
+
+class State(Enum):
+    QUIET = auto()
+    ONSET = auto()
+    SPEAKING = auto()
+    PAUSE = auto()
+
+
+class Heard(Enum):
+    VOICED = auto()
+    UNVOICED = auto()
+    ENOUGH_VOICE = auto()
+    ENOUGH_SILENCE = auto()
+
+
+TRANSITIONS: Mapping[State, Mapping[Heard, State]] = {
+    State.QUIET: {Heard.VOICED: State.ONSET, Heard.UNVOICED: State.QUIET},
+    State.ONSET: {
+        Heard.VOICED: State.ONSET,
+        Heard.UNVOICED: State.QUIET,
+        Heard.ENOUGH_VOICE: State.SPEAKING,
+    },
+    State.SPEAKING: {Heard.VOICED: State.SPEAKING, Heard.UNVOICED: State.PAUSE},
+    State.PAUSE: {
+        Heard.VOICED: State.SPEAKING,
+        Heard.UNVOICED: State.PAUSE,
+        Heard.ENOUGH_SILENCE: State.QUIET,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> "TurnDetection":
+        """From a validated `turn_detection` of either type."""
+        if fields.get("type") == "semantic_vad":
+            eagerness = fields.get("eagerness") or "auto"
+            return cls(silence_duration_ms=SEMANTIC_SILENCE_MS.get(eagerness, 700))
+        known = {name: fields.get(name) for name in cls.__slots__}
+        return cls(**{name: value for name, value in known.items() if value is not None})
+
+
+class Endpointer:
+    """Positions are milliseconds of audio scored, from `position_ms` on."""
+
+    def __init__(self, detection: TurnDetection, position_ms: int = 0) -> None:
+        self.detection = detection
+        self.agent_speaking = False
+        self.min_silence_ms = 0
+        """What is being asked for may need longer pauses than the session allows."""
+        self.position_ms = position_ms
+        self._state = State.QUIET
+        self._stopped_ms = position_ms
+        self._voiced = 0
+        self._unvoiced = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def hear(self, probability: float) -> SpeechStarted | SpeechStopped | None:
+        """The next chunk's speech probability; what it begins or ends."""
+        self.position_ms += CHUNK_MS
+        threshold = self.detection.threshold
+        if self._state in (State.SPEAKING, State.PAUSE):
+            threshold = max(threshold - HYSTERESIS, 0.01)
+        voiced = probability >= threshold
+        self._voiced = self._voiced + 1 if voiced else 0
+        self._unvoiced = 0 if voiced else self._unvoiced + 1
+        self._enter(Heard.VOICED if voiced else Heard.UNVOICED)
+        if self._state is State.ONSET and self._voiced >= self._onset_chunks:
+            self._enter(Heard.ENOUGH_VOICE)
+            began = self.position_ms - self._voiced * CHUNK_MS - self.detection.prefix_padding_ms
+            return SpeechStarted(max(began, self._stopped_ms))
+        if self._state is State.PAUSE and self._unvoiced * CHUNK_MS >= self._silence_ms:
+            self._enter(Heard.ENOUGH_SILENCE)
+            self._stopped_ms = self.position_ms
+            return SpeechStopped(self.position_ms)
+        return None
+
+    @property
+    def _onset_chunks(self) -> int:
+        return ONSET_CHUNKS_WHILE_SPEAKING if self.agent_speaking else ONSET_CHUNKS
+
+    @property
+    def _silence_ms(self) -> int:
+        return max(self.detection.silence_duration_ms, self.min_silence_ms)
+
+    def _enter(self, heard: Heard) -> None:
+        self._state = TRANSITIONS[self._state][heard]

@@ -284,11 +284,12 @@ def _rtcp_endpoint(line: MediaDescription, host: str) -> Endpoint:
 
 
 def _is_address(host: str) -> bool:
+    """A scope (`fe80::1%eth0`) names an interface of the peer's: it means nothing here."""
     try:
         ip_address(host)
     except ValueError:
         return False
-    return True
+    return "%" not in host
 
 
 def _is_unspecified(host: str) -> bool:

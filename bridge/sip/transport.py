@@ -10,12 +10,13 @@ import asyncio
 import functools
 import ipaddress
 import itertools
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
 from bridge.errors import SipError
+from bridge.sip.connections import Connections
 from bridge.sip.events import Flow
 from bridge.sip.framing import KeepAlive, StreamFramer
 from bridge.tasks import TaskOwner
@@ -33,6 +34,7 @@ class Agent(Protocol[E_co]):
     def events(self) -> Iterable[E_co]: ...
     def next_timer(self) -> float | None: ...
     def handle_timer(self, now: float) -> None: ...
+    def flow_failed(self, flow: Flow, now: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,13 @@ class SipTransport(Generic[E]):
         self._wanted = {"udp": udp, "tcp": tcp}
         self._udp: _UdpSocket | None = None
         self._server: asyncio.Server | None = None
-        self._connections = _Connections()
-        self._connecting: dict[Address, deque[bytes]] = {}
+        self._connections = Connections[_Connection](
+            most=self.limits.connections, most_per_host=self.limits.connections_per_address
+        )
+        self._connecting: dict[Address, deque[tuple[Flow, bytes]]] = {}
         self._tasks = TaskOwner("sip-transport")
         self._events: deque[E] = deque()
+        self._failed: deque[Flow] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
@@ -185,6 +190,8 @@ class SipTransport(Generic[E]):
 
     def _deferred_kick(self) -> None:
         self._pump_handle = None
+        for _ in range(len(self._failed)):
+            self.agent.flow_failed(self._failed.popleft(), self._loop.time())
         self.kick()
 
     def _pump_once(self) -> bool:
@@ -214,10 +221,19 @@ class SipTransport(Generic[E]):
         self.agent.handle_timer(max(due, self._loop.time()))
         self.kick()
 
+    def _fail(self, flow: Flow) -> None:
+        """Tell the agent, but not from within `kick`: it may try the same flow again."""
+        self._failed.append(flow)
+        self.kick_soon()
+
+    def _unsendable(self, flow: Flow) -> None:
+        self.stats.unsendable += 1
+        self._fail(flow)
+
     def _send(self, flow: Flow, data: bytes) -> None:
         host, port = flow.remote
         if not 0 < port < 65536 or not _is_ip_address(host):
-            self.stats.unsendable += 1
+            self._unsendable(flow)
         elif flow.transport == "udp" and self._udp is not None:
             self._udp.send(data, flow.remote)
         elif flow.transport == "tcp":
@@ -225,24 +241,26 @@ class SipTransport(Generic[E]):
             if connection is not None:
                 connection.send(data)
             else:
-                self._connect_and_send(flow.remote, data)
+                self._connect_and_send(flow, data)
         else:
-            self.stats.unsendable += 1
+            self._unsendable(flow)
 
-    def _connect_and_send(self, remote: Address, data: bytes) -> None:
+    def _connect_and_send(self, flow: Flow, data: bytes) -> None:
+        remote = flow.remote
         waiting = self._connecting.get(remote)
         if waiting is None:
-            if self._closed or len(self._connecting) >= self.limits.connecting:
-                self.stats.unsendable += 1
+            room = self.limits.connections + self.limits.connecting - len(self._connections)
+            if self._closed or room <= 0 or len(self._connecting) >= self.limits.connecting:
+                self._unsendable(flow)
                 return
             waiting = self._connecting[remote] = deque()
             _ = self._tasks.spawn(self._connect(remote, waiting), name="connect")
-        if sum(map(len, waiting)) + len(data) > self.limits.write_buffer:
-            self.stats.unsendable += 1
+        if sum(len(queued) for _, queued in waiting) + len(data) > self.limits.write_buffer:
+            self._unsendable(flow)
             return
-        waiting.append(data)
+        waiting.append((flow, data))
 
-    async def _connect(self, remote: Address, waiting: deque[bytes]) -> None:
+    async def _connect(self, remote: Address, waiting: deque[tuple[Flow, bytes]]) -> None:
         try:
             async with asyncio.timeout(self.limits.connect_s):
                 _, connection = await self._loop.create_connection(
@@ -250,59 +268,21 @@ class SipTransport(Generic[E]):
                 )
         except OSError:
             self.stats.connections_failed += 1
-            self.stats.unsendable += len(waiting)
+            for flow, _ in waiting:
+                self._unsendable(flow)
             return
         finally:
             del self._connecting[remote]
-        for data in waiting:
+        for _, data in waiting:
             connection.send(data)
 
     def admit(self, connection: "_Connection") -> bool:
         """Take a new connection into the books, or refuse it."""
-        return not self._closed and self._connections.add(connection, self.limits)
+        return not self._closed and self._connections.add(connection)
 
     def forget(self, connection: "_Connection") -> None:
-        self._connections.remove(connection)
-
-
-class _Connections:
-    """The open connections by flow, by remote address and counted per host."""
-
-    def __init__(self) -> None:
-        self._by_flow: dict[Flow, _Connection] = {}
-        self._by_remote: dict[Address, _Connection] = {}
-        self._per_host: Counter[str] = Counter()
-
-    def add(self, connection: "_Connection", limits: Limits) -> bool:
-        host = connection.flow.remote[0]
-        if connection.incoming and (
-            len(self._by_flow) >= limits.connections
-            or self._per_host[host] >= limits.connections_per_address
-        ):
-            return False
-        self._by_flow[connection.flow] = connection
-        self._by_remote[connection.flow.remote] = connection
-        self._per_host[host] += connection.incoming
-        return True
-
-    def remove(self, connection: "_Connection") -> None:
-        if self._by_flow.pop(connection.flow, None) is None:
-            return
-        remote = connection.flow.remote
-        if self._by_remote.get(remote) is connection:
-            del self._by_remote[remote]
-        self._per_host[remote[0]] -= connection.incoming
-        if not self._per_host[remote[0]]:
-            del self._per_host[remote[0]]
-
-    def find(self, flow: Flow) -> "_Connection | None":
-        for found in (self._by_flow.get(flow), self._by_remote.get(flow.remote)):
-            if found is not None and not found.is_closing():
-                return found
-        return None
-
-    def all(self) -> list["_Connection"]:
-        return list(self._by_flow.values())
+        if self._connections.remove(connection):
+            self._fail(connection.flow)
 
 
 class _UdpSocket(asyncio.DatagramProtocol):

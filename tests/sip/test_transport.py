@@ -25,6 +25,7 @@ class Echo:
         self.timer: float | None = None
         self.timed: list[tuple[float, float]] = []
         self.silent = False
+        self.failed: asyncio.Queue[Flow] = asyncio.Queue()
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         if data.startswith(b"bad"):
@@ -52,6 +53,9 @@ class Echo:
         self.timed.append((self.timer, now))
         self.timer = None
         self.reports.append(b"timer")
+
+    def flow_failed(self, flow: Flow, now: float) -> None:
+        self.failed.put_nowait(flow)
 
 
 class Bench:
@@ -221,8 +225,10 @@ def test_an_impossible_udp_target_is_counted_not_raised(remote: tuple[str, int])
 
 def test_an_unknown_transport_is_counted() -> None:
     async def work(bench: Bench) -> None:
-        bench.agent.outbox.append((Flow("pigeon", ANYWHERE, ("127.0.0.1", 5060)), PING))
+        flow = Flow("pigeon", ANYWHERE, ("127.0.0.1", 5060))
+        bench.agent.outbox.append((flow, PING))
         bench.transport.kick()
+        assert await bench.agent.failed.get() == flow
         assert bench.stats.unsendable == 1
 
     run(work)
@@ -241,6 +247,7 @@ def test_tcp_messages_split_and_pipelined() -> None:
         assert bench.agent.flows[0].remote == writer.get_extra_info("sockname")
         writer.close()
         await writer.wait_closed()
+        assert await bench.agent.failed.get() == bench.agent.flows[0]
 
     run(work)
 
@@ -422,13 +429,10 @@ def test_what_cannot_be_connected_is_counted() -> None:
         gone = callee.sockets[0].getsockname()
         callee.close()
         await callee.wait_closed()
-        bench.agent.outbox.append((Flow("tcp", ANYWHERE, gone), PING))
+        flow = Flow("tcp", ANYWHERE, gone, key=7)
+        bench.agent.outbox.append((flow, PING))
         bench.transport.kick()
-        while bench.transport._connecting:
-            socket, phone = await udp_phone(bench)
-            socket.sendto(PING)
-            await phone.received.get()
-            socket.close()
+        assert await bench.agent.failed.get() == flow
         assert (bench.stats.connections_failed, bench.stats.unsendable) == (1, 1)
 
     run(work)

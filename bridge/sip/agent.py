@@ -144,6 +144,10 @@ class UserAgent:
         for usage in list(self._usages.values()):
             usage.flow_failed(flow, now)
 
+    def flow_in_use(self, flow: Flow) -> bool:
+        """A call depends on this connection."""
+        return any(usage.dialog.flow == flow for usage in self._usages.values())
+
     def drain(self) -> None:
         """No new calls: INVITE and OPTIONS get 503; calls that are up go on."""
         self.draining = True

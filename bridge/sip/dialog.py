@@ -34,6 +34,8 @@ class Dialog:
     remote_cseq: int | None = None
     behind_nat: bool = False
     """The peer's Contact cannot be reached; the source of its INVITE can."""
+    flow_lost: bool = False
+    """`flow` was a connection, and it is closed."""
 
     @classmethod
     def from_request(cls, request: Request, flow: Flow, *, local_tag: str, cseq: int) -> "Dialog":
@@ -85,6 +87,10 @@ class Dialog:
         self.remote_cseq = number
         return True
 
+    def reached_by(self, flow: Flow) -> None:
+        self.flow = flow
+        self.flow_lost = False
+
     def refresh_target(self, message: Request | Response) -> None:
         """The route set never changes inside a dialog, the target does."""
         contact = message.contact
@@ -123,7 +129,7 @@ class Dialog:
         A connection is used as long as it lasts. Names are not resolved here: what came by the
         hop that bears the name goes back to where it came from.
         """
-        if is_reliable(self.flow) or self.behind_nat:
+        if self.behind_nat or (is_reliable(self.flow) and not self.flow_lost):
             return self.flow
         hop = self.route_set[0].uri if self.route_set else self.remote_target
         host = hop.params.get("maddr") or hop.host
@@ -133,7 +139,8 @@ class Dialog:
             return self.flow
         if (address.version == 6) != (":" in self.flow.local[0]):
             return self.flow
-        return replace(self.flow, remote=(str(address), hop.port or DEFAULT_PORT["udp"]))
+        port = hop.port or DEFAULT_PORT.get(self.flow.transport, 5060)
+        return replace(self.flow, remote=(str(address), port), key=0)
 
     def _routing(self) -> tuple[str, list[str]]:
         """Request-URI and Route headers (section 12.2.1.1), strict routers included."""

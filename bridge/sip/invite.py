@@ -28,6 +28,7 @@ from bridge.sip.grammar import FORBIDDEN_IN_LINE
 from bridge.sip.message import Request, Response, make_response
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from bridge.sip.timers import GIVE_UP, REFRESH_PROVISIONAL, T1, T2, Timer, TimerQueue
+from bridge.sip.transaction import is_reliable
 
 SDP = "application/sdp"
 
@@ -228,7 +229,7 @@ class InviteUsage:
         if not self.dialog.accept(request):
             self._refuse(transaction, 500, now)
             return
-        self.dialog.flow = transaction.flow
+        self.dialog.reached_by(transaction.flow)
         match request.method:
             case "BYE":
                 self._accept(transaction, now)
@@ -271,6 +272,8 @@ class InviteUsage:
 
     def flow_failed(self, flow: Flow, now: float) -> None:
         """An unanswered caller whose connection is gone cannot be answered any more."""
+        if self.dialog.flow == flow and is_reliable(flow):
+            self.dialog.flow_lost = True
         if self.state is CallState.RINGING and self.transaction.flow == flow:
             self._end(Step.LOST, "transport", now)
 

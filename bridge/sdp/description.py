@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 from bridge.errors import SdpError
 
 MAX_SIZE = 64 * 1024
-MAX_LINES = 2048
+MAX_LINES = 1024
 MAX_MEDIA = 64
 MAX_FORMATS = 256
 

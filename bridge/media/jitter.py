@@ -1,0 +1,266 @@
+"""Order and pace of one received stream: what is forwarded, waited for, given up, thrown away.
+
+The far end of this direction is a model, not an ear, so nothing waits in order to be smooth: each
+20 ms of the clock entitles to 20 ms of audio, what is there goes out at once, what is missing may
+be up to HOLD_MS late, and only then is it replaced. A late packet that was replaced by silence for
+want of anything else is still heard; the delay this leaves behind is a queue that outlasts its
+tick, and a queue longer than the network lately proved to need is shortened, quiet packets first.
+
+Order comes from sequence numbers alone. Timestamps jump at a sender's whim, stand still in
+telephone events and run on in silence suppression; the clock already knows how long a gap was.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.audio.frames import FRAMES_PER_SECOND
+from bridge.rtp.packet import RtpPacket
+
+HOLD_MS = 40  # two packets: what reordering on a live path spans, and the ear does not notice
+PATIENCE = 3  # frames replaced in a row after which a pause is a pause and holds nothing up
+JITTER_FRAMES = 5  # a longer gap was an outage or silence suppression, not jitter
+TARGET_FRAMES = 3  # most delay kept against jitter beyond HOLD_MS
+CALM_FRAMES = 250  # without a gap before the target shrinks by one
+STALL_MS = 200  # more delay than this is the wreck of an outage: dropped at once
+SETTLE_FRAMES = 10  # of excess before a quiet packet goes, and between two packets
+FORCE_FRAMES = 50  # of excess before a packet goes however loud
+MAX_OWED_S = 2  # of our own standstill made good afterwards
+MAX_DROPOUT = 3000  # RFC 3550 appendix A.1
+MAX_MISORDER = 100
+CAPACITY = 512  # packets: what one tick can bring in from a flood
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Audio to make up: `duration` in clock units. `muted`: the sender had stopped sending any."""
+
+    duration: int
+    muted: bool = False
+
+
+@dataclass(slots=True)
+class JitterStats:
+    """Packets, but for `starved`: frames for which nothing at all had come."""
+
+    lost: int = 0
+    late: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    """Thrown away to shorten the delay, or because of a flood."""
+    restarts: int = 0
+    """The sender began anew: another SSRC, or a jump of its sequence numbers."""
+    starved: int = 0
+
+
+class JitterBuffer:
+    """One stream of payloads of any duration. `duration` gives a payload's clock units, 0 for junk;
+    `quiet` tells whether it will hardly be missed."""
+
+    def __init__(
+        self,
+        clock_rate: int,
+        *,
+        duration: Callable[[bytes], int] = len,
+        quiet: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
+        self.ssrc: int | None = None
+        self.stats = JitterStats()
+        self._duration = duration
+        self._quiet = quiet
+        self._rate = clock_rate
+        self._frame = clock_rate // FRAMES_PER_SECOND
+        self._hold = clock_rate * HOLD_MS // 1000
+        self._stall = clock_rate * STALL_MS // 1000
+        self._packet = self._frame  # duration of the last packet that came
+        self._queue: dict[int, tuple[bytes, int]] = {}
+        self._queued = 0
+        self._expected = 0
+        self._fresh = True  # nothing popped since the (re)start: the order may still be mended
+        self._conceded: set[int] = set()
+        self._candidate: tuple[int, int, tuple[bytes, int]] | None = None
+        self._epoch: float | None = None
+        self._tick = -1
+        self._owed = 0
+        self._starved = 0
+        self._muted = False
+        self._target = 0
+        self._calm = 0
+        self._over = 0
+
+    def push(self, packet: RtpPacket) -> None:
+        """A packet of the negotiated audio."""
+        self._insert(packet, (packet.payload, self._duration(packet.payload)))
+
+    def skip(self, packet: RtpPacket) -> None:
+        """A packet that takes a sequence number and brings no audio: a telephone event, comfort
+        noise (RFC 3389), a payload type of somebody else."""
+        self._insert(packet, (b"", 0))
+
+    def pop(self, now: float) -> bytes | Lost | None:
+        """What is due; call until it gives None. Nothing is due before the first packet."""
+        if self.ssrc is None:
+            return None
+        self._advance(now)
+        while self._owed > 0:
+            entry = self._queue.pop(self._expected, None)
+            if entry is None:
+                lost = self._missing()
+                if lost is None or lost.duration > 0:
+                    return lost
+                continue
+            self._expected = (self._expected + 1) & 0xFFFF
+            self._fresh = False
+            payload, duration = entry
+            if not duration:
+                self._muted = True
+                continue
+            self._queued -= duration
+            self._owed -= duration
+            self._packet = duration
+            if self._starved:
+                self._end_gap()
+            self._muted = False
+            return payload
+        return None
+
+    @property
+    def delay_ms(self) -> float:
+        """Audio waiting beyond what the clock entitles to."""
+        return max(0, self._queued - max(0, self._owed)) * 1000 / self._rate
+
+    # Arrival
+
+    def _insert(self, packet: RtpPacket, entry: tuple[bytes, int]) -> None:
+        sequence = packet.sequence_number
+        if packet.ssrc != self.ssrc and not self._restarts_at(packet, entry):
+            return
+        ahead = (sequence - self._expected) & 0xFFFF
+        if ahead >= MAX_DROPOUT:
+            if ahead >= 0x10000 - MAX_MISORDER:
+                if not self._fresh:
+                    self._count_late(sequence)
+                    return
+                self._expected = sequence
+            elif not self._restarts_at(packet, entry):
+                return
+        if sequence in self._queue:
+            self.stats.duplicates += 1
+        elif len(self._queue) >= CAPACITY:
+            self.stats.dropped += 1
+        else:
+            self._queue[sequence] = entry
+            self._queued += entry[1]
+
+    def _restarts_at(self, packet: RtpPacket, entry: tuple[bytes, int]) -> bool:
+        """Two packets in a row make a new source, as in RFC 3550 appendix A.1: one is a stray."""
+        sequence = packet.sequence_number
+        first = self._candidate
+        if self.ssrc is None:
+            self._restart(packet.ssrc, sequence)
+        elif first is not None and first[:2] == (packet.ssrc, sequence):
+            self.stats.restarts += 1
+            self._restart(packet.ssrc, (sequence - 1) & 0xFFFF)
+            self._queue[self._expected] = first[2]
+            self._queued = first[2][1]
+        else:
+            self._candidate = (packet.ssrc, (sequence + 1) & 0xFFFF, entry)
+            return False
+        return True
+
+    def _restart(self, ssrc: int, expected: int) -> None:
+        self.ssrc = ssrc
+        self._expected = expected
+        self._queue.clear()
+        self._queued = 0
+        self._conceded.clear()
+        self._candidate = None
+        self._fresh = True
+
+    def _count_late(self, sequence: int) -> None:
+        if sequence in self._conceded:
+            self._conceded.discard(sequence)
+            self.stats.late += 1
+        else:
+            self.stats.duplicates += 1
+
+    # The clock
+
+    def _advance(self, now: float) -> None:
+        if self._epoch is None:
+            self._epoch = now
+        tick = int((now - self._epoch) * FRAMES_PER_SECOND + 0.5)
+        steps = tick - self._tick
+        if steps <= 0:
+            return
+        self._tick = tick
+        self._owed = min(self._owed + steps * self._frame, MAX_OWED_S * self._rate)
+        if self._queued > self._owed + self._target:
+            self._shorten()
+        else:
+            self._over = 0
+        self._calm += 1
+        if self._calm >= CALM_FRAMES:
+            self._calm = 0
+            self._target = max(0, self._target - self._frame)
+
+    def _shorten(self) -> None:
+        wanted = self._owed + self._target
+        while self._queued > wanted + self._stall:
+            self._drop_oldest()
+        self._over += 1
+        if self._over < SETTLE_FRAMES:
+            return
+        head = self._queue.get(self._expected)
+        if self._over >= FORCE_FRAMES or (head is not None and head[1] and self._quiet(head[0])):
+            self._drop_oldest()
+            self._over = min(self._over, FORCE_FRAMES) - SETTLE_FRAMES
+
+    def _drop_oldest(self) -> None:
+        if self._expected not in self._queue:
+            self._concede()
+        _, duration = self._queue.pop(self._expected)
+        self._expected = (self._expected + 1) & 0xFFFF
+        self._queued -= duration
+        self._fresh = False
+        self.stats.dropped += 1
+
+    # Gaps
+
+    def _missing(self) -> Lost | None:
+        """None: wait. A duration of zero: the gap is behind us, go on."""
+        hold = self._hold if self._starved < PATIENCE else 0
+        if self._owed <= hold:
+            return None
+        if self._queue:
+            gap = self._concede()
+            # Frames already made up while there was nothing are part of the same gap.
+            missing = gap * self._packet - self._starved * self._frame
+            duration = max(0, min(missing, self._owed - self._queued))
+            self._starved = 0
+        else:
+            duration = self._frame
+            self._starved += 1
+            self.stats.starved += 1
+        self._owed -= duration
+        return Lost(duration, self._muted)
+
+    def _concede(self) -> int:
+        """Go on at the oldest packet there is; how many were missing before it."""
+        expected = self._expected
+        gap = min((sequence - expected) & 0xFFFF for sequence in self._queue)
+        self.stats.lost += gap
+        if len(self._conceded) > MAX_DROPOUT:
+            self._conceded.clear()
+        # Those further back count as duplicates of something; nobody will know.
+        for step in range(max(0, gap - MAX_MISORDER), gap):
+            self._conceded.add((expected + step) & 0xFFFF)
+        self._expected = (expected + gap) & 0xFFFF
+        self._fresh = False
+        return gap
+
+    def _end_gap(self) -> None:
+        """The packet that was replaced has come after all."""
+        if self._starved <= JITTER_FRAMES and not self._muted:
+            self._target = min(self._target + self._frame, TARGET_FRAMES * self._frame)
+            self._calm = 0
+        self._starved = 0

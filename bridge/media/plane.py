@@ -1,0 +1,329 @@
+"""The batched tick: 20 ms of every call at once, both ways.
+
+All G.711 calls share one decode, one resampler product, one encode and one array of packets; a
+call's own work is to hand a frame over. Opus has a state per call and goes through libopus singly.
+Calls may come and go inside callbacks: such changes take effect when the tick is over.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.codecs import OPUS, PCMA
+from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME, MODEL_RATE, Pcm, samples_per_frame
+from bridge.audio.g711 import (
+    ALAW_SILENCE,
+    ULAW_SILENCE,
+    Octets,
+    alaw_decode,
+    alaw_encode,
+    ulaw_decode,
+    ulaw_encode,
+)
+from bridge.audio.opus import OpusEncoder
+from bridge.audio.resample import ResamplerBank
+from bridge.media.inbound import G711Inbound, OpusInbound
+from bridge.media.stream import AudioStream
+from bridge.rtp.packet import HEADER
+
+REPORT_INTERVAL = 5 * FRAMES_PER_SECOND  # ticks; RFC 3550 section 6.2's minimum
+FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
+MARKER = 0x80
+G711_RATE = 8000
+G711_FRAME = samples_per_frame(G711_RATE)
+OPUS_STEP = samples_per_frame(OPUS.clock_rate)
+# Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
+# from the second on the row is what a silent row is.
+TAIL = 2
+CHUNK = 64  # rows added at a time
+
+_PACKET = np.dtype(
+    [
+        ("flags", "u1"),
+        ("payload_type", "u1"),
+        ("sequence_number", ">u2"),
+        ("timestamp", ">u4"),
+        ("ssrc", ">u4"),
+        ("payload", "u1", G711_FRAME),
+    ]
+)
+
+
+class _G711Rows:
+    """A row each of packets, resampler state and law; freed rows are used again."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, AudioStream] = {}  # by row
+        self._inbound: dict[int, G711Inbound] = {}
+        self._free: list[int] = []
+        self._packets = np.zeros(0, _PACKET)
+        self._alaw = np.zeros(0, np.bool_)
+        self._tail: list[int] = []
+        self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
+        self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
+        self._spoken = np.zeros((0, MODEL_FRAME), np.int16)
+
+    def add(self, stream: AudioStream, inbound: G711Inbound) -> None:
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        self.streams[row] = stream
+        self._inbound[row] = inbound
+        self._alaw[row] = stream.codec is PCMA
+        self._tail[row] = 0
+        self._up.reset(row)
+        self._down.reset(row)
+        packet = self._packets[row]
+        packet["flags"] = 0x80
+        packet["payload_type"] = stream.payload_type
+        packet["sequence_number"] = secrets.randbits(15)  # RFC 3711 section 3.3.1: not near a wrap
+        packet["timestamp"] = secrets.randbits(32)
+        packet["ssrc"] = stream.ssrc
+        packet["payload"] = ALAW_SILENCE if stream.codec is PCMA else ULAW_SILENCE
+
+    def remove(self, stream: AudioStream) -> None:
+        row = self._row(stream)
+        if row is not None:
+            del self.streams[row], self._inbound[row]
+            self._free.append(row)
+            self._free.sort(reverse=True)
+
+    def timestamp(self, stream: AudioStream) -> int:
+        """Of the packet that was sent last."""
+        return int(self._packets["timestamp"][self._row(stream)])
+
+    def receive(self, now: float) -> None:
+        heard: list[tuple[int, list[bytes]]] = []
+        for row, inbound in self._inbound.items():
+            frames = inbound.pull(now)
+            if frames:
+                if self.streams[row].held:
+                    frames = [inbound.silence] * len(frames)
+                heard.append((row, frames))
+        place = 0
+        while heard:
+            self._hear([row for row, _ in heard], [frames[place] for _, frames in heard])
+            place += 1
+            heard = [(row, frames) for row, frames in heard if len(frames) > place]
+
+    def _hear(self, rows: list[int], frames: list[bytes]) -> None:
+        """One frame of each row to its session."""
+        octets = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, G711_FRAME)
+        index = np.array(rows, np.intp)
+        heard = self._up.process(index, self._decode(index, octets))
+        for row, frame in zip(rows, heard, strict=True):
+            stream = self.streams[row]
+            if stream.on_frame is not None and not stream.closed:
+                stream.on_frame(frame)
+
+    def transmit(self) -> None:
+        if not self.streams:
+            return
+        rows, starting = self._gather()
+        used = self._packets[: len(self._packets) - self._unused()]
+        if rows:
+            index = np.array(rows, np.intp)
+            spoken = self._down.process(index, self._spoken[: len(rows)])
+            used["payload"][index] = self._encode(index, spoken)
+        used["sequence_number"] += 1
+        used["timestamp"] += G711_FRAME
+        used["payload_type"][starting] |= MARKER
+        octets = used.tobytes()
+        used["payload_type"][starting] &= ~MARKER & 0xFF
+        size = _PACKET.itemsize
+        for row, stream in self.streams.items():
+            if not stream.closed:
+                stream.packets_sent += 1
+                stream.octets_sent += G711_FRAME
+                stream.wire.send(octets[row * size : (row + 1) * size])
+
+    def _gather(self) -> tuple[list[int], list[int]]:
+        """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
+        rows: list[int] = []
+        starting: list[int] = []
+        tail = self._tail
+        spoken = self._spoken
+        for row, stream in self.streams.items():
+            frame = None if stream.held or stream.closed else stream.playout.read()
+            if frame is not None:
+                if tail[row] != TAIL:
+                    tail[row] = TAIL
+                    starting.append(row)
+                spoken[len(rows)] = frame
+                rows.append(row)
+            elif tail[row]:
+                tail[row] -= 1
+                spoken[len(rows)] = 0
+                rows.append(row)
+        return rows, starting
+
+    def _decode(self, rows: NDArray[np.intp], octets: Octets) -> Pcm:
+        alaw = self._alaw[rows]
+        pcm = ulaw_decode(octets)
+        if alaw.any():
+            pcm[alaw] = alaw_decode(octets[alaw])
+        return pcm
+
+    def _encode(self, rows: NDArray[np.intp], pcm: Pcm) -> Octets:
+        alaw = self._alaw[rows]
+        octets = ulaw_encode(pcm)
+        if alaw.any():
+            octets[alaw] = alaw_encode(pcm[alaw])
+        return octets
+
+    def _row(self, stream: AudioStream) -> int | None:
+        return next((row for row, held in self.streams.items() if held is stream), None)
+
+    def _unused(self) -> int:
+        """Rows after the last one in use: the lowest are taken first."""
+        return len(self._packets) - 1 - max(self.streams)
+
+    def _grow(self) -> None:
+        have = len(self._packets)
+        self._packets = np.concatenate((self._packets, np.zeros(CHUNK, _PACKET)))
+        self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
+        self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
+        self._tail += [0] * CHUNK
+        self._free = list(range(have + CHUNK - 1, have - 1, -1))
+
+
+class _OpusRow:
+    """One call's encoder and packet header."""
+
+    def __init__(self, stream: AudioStream, inbound: OpusInbound) -> None:
+        self.stream = stream
+        self._inbound = inbound
+        self.timestamp = secrets.randbits(32)
+        self._sequence_number = secrets.randbits(15)
+        self._encoder = OpusEncoder(MODEL_RATE)
+        self._quiet = np.zeros(MODEL_FRAME, np.int16)
+        self._silence = self._encoder.encode(self._quiet)
+        self._tail = 0
+
+    def receive(self, now: float) -> None:
+        stream = self.stream
+        if stream.closed:
+            return
+        for frame in self._inbound.pull(now):
+            if stream.on_frame is not None and not stream.closed:
+                stream.on_frame(self._quiet if stream.held else frame)
+
+    def transmit(self) -> None:
+        stream = self.stream
+        if stream.closed:
+            return
+        frame = None if stream.held else stream.playout.read()
+        marker = 0
+        if frame is not None:
+            marker = 0 if self._tail == TAIL else MARKER
+            self._tail = TAIL
+            payload = self._encoder.encode(frame)
+        elif self._tail:
+            self._tail -= 1
+            payload = self._encoder.encode(self._quiet)
+        else:
+            # The encoder rests; when it wakes, silence is what it remembers.
+            payload = self._silence
+        self._sequence_number = (self._sequence_number + 1) & 0xFFFF
+        self.timestamp = (self.timestamp + OPUS_STEP) & 0xFFFF_FFFF
+        header = HEADER.pack(
+            0x80,
+            stream.payload_type | marker,
+            self._sequence_number,
+            self.timestamp,
+            stream.ssrc,
+        )
+        stream.packets_sent += 1
+        stream.octets_sent += len(payload)
+        stream.wire.send(header + payload)
+
+    def close(self) -> None:
+        self._encoder.close()
+
+
+class MediaPlane:
+    """Every stream of the process. `tick` is called 50 times a second."""
+
+    def __init__(self) -> None:
+        self._g711 = _G711Rows()
+        self._opus: dict[AudioStream, _OpusRow] = {}
+        self._reports: list[list[AudioStream]] = [[] for _ in range(REPORT_INTERVAL)]
+        self._ticks = 0
+        self._ticking = False
+        self._arriving: list[AudioStream] = []
+        self._leaving: list[AudioStream] = []
+
+    def add(self, stream: AudioStream) -> None:
+        """From the next tick on."""
+        if self._ticking:
+            self._arriving.append(stream)
+        else:
+            self._enter(stream)
+
+    def remove(self, stream: AudioStream) -> None:
+        """Nothing is sent or heard any more; an RTCP BYE says so. Idempotent."""
+        stream.close()
+        if self._ticking:
+            self._leaving.append(stream)
+        else:
+            self._leave(stream)
+
+    def __len__(self) -> int:
+        return len(self._g711.streams) + len(self._opus)
+
+    @property
+    def streams(self) -> Iterable[AudioStream]:
+        return [*self._g711.streams.values(), *self._opus]
+
+    def tick(self, now: float) -> None:
+        """Hear 20 ms of every call, then say 20 ms: an echo leaves in the tick it came in."""
+        self._ticking = True
+        try:
+            self._g711.receive(now)
+            for row in self._opus.values():
+                row.receive(now)
+            self._g711.transmit()
+            for row in self._opus.values():
+                row.transmit()
+            self._report(now)
+        finally:
+            self._ticking = False
+        if self._arriving or self._leaving:
+            self._settle()
+
+    def _report(self, now: float) -> None:
+        self._ticks += 1
+        for stream in self._reports[self._ticks % REPORT_INTERVAL]:
+            if not stream.closed:
+                row = self._opus.get(stream)
+                timestamp = row.timestamp if row is not None else self._g711.timestamp(stream)
+                stream.wire.send_rtcp(stream.sender_report(timestamp, now))
+
+    def _settle(self) -> None:
+        arriving, self._arriving = self._arriving, []
+        leaving, self._leaving = self._leaving, []
+        for stream in arriving:
+            if not stream.closed:
+                self._enter(stream)
+        for stream in leaving:
+            self._leave(stream)
+
+    def _enter(self, stream: AudioStream) -> None:
+        inbound = stream.inbound
+        if isinstance(inbound, OpusInbound):
+            self._opus[stream] = _OpusRow(stream, inbound)
+        else:
+            self._g711.add(stream, inbound)
+        self._reports[(self._ticks + FIRST_REPORT) % REPORT_INTERVAL].append(stream)
+
+    def _leave(self, stream: AudioStream) -> None:
+        row = self._opus.pop(stream, None)
+        if row is not None:
+            row.close()
+        else:
+            self._g711.remove(stream)
+        for due in self._reports:
+            if stream in due:
+                due.remove(stream)

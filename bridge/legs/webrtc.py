@@ -73,7 +73,6 @@ class WebRtcLeg:
         self._channel: RTCDataChannel | None = None
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0
-        self._on_plane = False
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -155,14 +154,10 @@ class WebRtcLeg:
         connection.heard()
         self._wire.feed(self._stream, listens=offer.direction in ("sendrecv", "recvonly"))
         self._plane.add(self._stream)
-        self._on_plane = True
         self._loop.call_soon(self._tell_answered)
         if offer.data is not None:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
-            try:
-                await peer.sctp.start(capabilities, offer.sctp_port)
-            except ConnectionError:
-                self._end("connection_lost")
+            await peer.sctp.start(capabilities, offer.sctp_port)
 
     def _dtls_changed(self) -> None:
         if self._peer.dtls.state in ("closed", "failed"):
@@ -215,8 +210,7 @@ class WebRtcLeg:
             return
         self.ended = reason
         self._unsent.clear()
-        if self._on_plane:
-            self._plane.remove(self._stream)
+        self._plane.remove(self._stream)
         self._loop.call_soon(self._tell_ended)
         self._closing = self._tasks.spawn(self._close(), name="close")
 
@@ -236,7 +230,7 @@ class WebRtcLeg:
     async def _say_goodbye(self) -> None:
         """Close the data channel so that what was sent before still arrives."""
         channel = self._channel
-        if channel is None or channel.readyState != "open":
+        if self._peer.dtls.state != "connected" or channel is None or channel.readyState != "open":
             return
         closed = asyncio.Event()
         channel.on("close", closed.set)
@@ -262,6 +256,8 @@ class WebRtcLegs:
         loopback: bool = False,
     ) -> None:
         check_libraries()
+        # At INFO aioice tells every address it tries.
+        logging.getLogger("aioice").setLevel(logging.WARNING)
         self._plane = plane
         self._ice_servers = [_ice_server(url) for url in ice_servers]
         self._advertised_address = advertised_address

@@ -36,7 +36,7 @@ from aiortc import (
     RTCSctpTransport,
 )
 from aiortc.rtcicetransport import connection_kwargs
-from aiortc.rtcsctptransport import DataChunk
+from aiortc.rtcsctptransport import Chunk, DataChunk
 
 from bridge.errors import ConfigError, OverloadedError
 
@@ -85,6 +85,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "RTCSctpTransport": (
         "_handle_data",
         "_receive_data_chunk",
+        "_send_chunk",
         "_advertised_rwnd",
         "_inbound_streams",
     ),
@@ -359,6 +360,13 @@ class GuardedSctp(RTCSctpTransport):
             self._dropped.sctp += 1
             return
         await super()._receive_data_chunk(chunk)
+
+    async def _send_chunk(self, chunk: Chunk) -> None:
+        # aiortc sends from tasks that nobody awaits; that the peer is gone is told by DTLS.
+        try:
+            await super()._send_chunk(chunk)
+        except ConnectionError:
+            log.debug("SCTP chunk for a peer that is gone")
 
 
 class PeerTransport:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bridge.media.plane import MediaPlane
 
 from bridge.audio import codecs
 from bridge.audio.frames import Pcm
@@ -13,19 +12,21 @@ from bridge.errors import ConfigError, SdpError
 from bridge.legs import webrtc, webrtc_guard
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
+from bridge.media.plane import MediaPlane
 from tests.legs.webrtc_browser import Browser, Ear, loudest
 
 MODEL_RATE = 24_000
 
 
 def run(scene: Callable[[WebRtcLegs, MediaPlane], Awaitable[None]], **options: Any) -> None:
-    """Play `scene`; afterwards nothing of it may be left: no task, no socket."""
+    """Play `scene`; afterwards nothing of it may be left: no task, no socket, no row."""
 
     async def main() -> None:
         plane = MediaPlane()
         legs = WebRtcLegs(plane=plane, loopback=True, **options)
         await scene(legs, plane)
         await legs.close()
+        assert len(plane) == 0
         # aiortc cancels its own tasks without waiting for them.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:

@@ -7,13 +7,13 @@ import struct
 import pytest
 from aioice import stun
 from aiortc.rtcsctptransport import DataChunk, InitChunk, serialize_packet
-from bridge.media.plane import MediaPlane
 from google_crc32c import value as crc32c
 
 from bridge.errors import ConfigError
 from bridge.legs import webrtc_guard
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
 from bridge.legs.webrtc_guard import Dropped, GuardedSctp, PeerTransport, check_libraries
+from bridge.media.plane import MediaPlane
 from tests.legs.webrtc_browser import Browser, Ear
 
 ROUNDS = 20

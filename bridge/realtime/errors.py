@@ -92,3 +92,7 @@ def buffer_full(seconds: int) -> RequestError:
 
 def bad_audio(expected: str, param: str) -> RequestError:
     return RequestError(f"Invalid '{param}'. Expected base64-encoded {expected}.", param=param)
+
+
+def session_over() -> RequestError:
+    return ConflictError("The session is ending.", code="session_ended")

@@ -118,6 +118,14 @@ class Generation:
         self._outbox.put(CancelResponse(response.id))
         self._end(response, Ending("cancelled", "client_cancelled"), {})
 
+    def cancel_all(self) -> None:
+        """Nobody is left to hear them."""
+        self._owed = None
+        for response in list(self._responses.values()):
+            if not response.cancelling:
+                self._outbox.put(CancelResponse(response.id))
+            self._end(response, Ending("cancelled", "client_cancelled"), {})
+
     def find(self, response_id: str) -> Response | None:
         response = self._responses.get(response_id)
         return None if response is None or response.cancelling else response

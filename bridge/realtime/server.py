@@ -19,6 +19,7 @@ from bridge.realtime.errors import (
     bad_audio,
     no_responses,
     not_truncatable,
+    session_over,
 )
 from bridge.realtime.fields import out_of_range
 from bridge.realtime.generation import Generation, session_response
@@ -81,6 +82,7 @@ class RealtimeServer:
         self._new_id = new_id
         self._policy = policy
         self._config = self._playable(config)
+        self._over = False
         self._told_append: dict[str, bool] = {}
         self._codec: tuple[str, WireAudio] | None = None
         self._outbox = Outbox(new_id)
@@ -230,6 +232,8 @@ class RealtimeServer:
     def _create_response(self, event: client_events.ResponseCreate) -> None:
         if self._config.type == "transcription":
             raise no_responses()
+        if self._over:
+            raise session_over()
         raw = event.response
         asked = {} if raw is UNSET or bytes(raw) == b"null" else decode_object(raw, "response")
         self._generation.start(
@@ -243,6 +247,20 @@ class RealtimeServer:
                 strict_voice=self._policy.strict_voice,
             )
         )
+
+    # The end
+
+    def fail(self, code: str, message: str) -> None:
+        """An error that is nobody's fault: told to every client."""
+        kind = RequestError.type
+        self._outbox.send(events.error(kind, code, message, None, None))
+
+    def finish(self, now: float) -> None:
+        """The caller or the owner leaves: what is open is closed, and nothing new begins."""
+        self._over = True
+        self._turns.speech_stopped(self._turns.heard_ms)
+        self._playback.clear()
+        self._playback.when_settled(self._generation.cancel_all)
 
     # The caller
 
@@ -265,7 +283,7 @@ class RealtimeServer:
             self._answer()
 
     def _answer(self) -> None:
-        if self._config.type == "realtime":
+        if self._config.type == "realtime" and not self._over:
             self._generation.start_or_owe(lambda: session_response(self._config))
 
     def transcript_delta(self, item_id: str, delta: str) -> None:
@@ -291,7 +309,7 @@ class RealtimeServer:
 
     def create_response(self, now: float, *, instructions: str | None = None) -> str | None:
         """Returns the id, or None while another response is active."""
-        if self._generation.active is not None or self._config.type != "realtime":
+        if self._over or self._generation.active or self._config.type != "realtime":
             return None
         config = session_response(self._config)
         if instructions is not None:

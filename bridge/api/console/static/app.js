@@ -20,6 +20,7 @@ const table = new CallTable($("calls"), $("count"), act);
 
 let watched = null;
 let talkingSince = 0;
+let polling = 0;
 let about = { development: true, sip_uris: [] };
 
 // Notices
@@ -41,8 +42,9 @@ function report(error) {
 }
 
 function away(error) {
+  // Said once per absence: a notice that was dismissed stays away.
+  if ($("link").textContent !== "no answer") notice(error.message, "away");
   link("no answer");
-  notice(error.message, "away");
 }
 
 function wantKey(words) {
@@ -177,11 +179,11 @@ function startWatching(callId) {
   watched = { callId, socket };
   $("unwatch").hidden = false;
   socket.onmessage = ({ data }) => received(JSON.parse(data));
-  socket.onclose = ({ code, reason, wasClean }) => {
+  socket.onclose = ({ reason, wasClean }) => {
     if (watched?.socket !== socket) return;
     unwatch();
     $("source").textContent = wasClean ? `${short(callId)}: ${reason || "ended"}` : "";
-    if (!wasClean) notice(`${short(callId)} cannot be watched (${code}): it has ended, or has not been answered.`);
+    if (!wasClean) notice(`${short(callId)} cannot be watched: it has ended, or has not been answered.`);
   };
   mark();
 }
@@ -256,7 +258,7 @@ async function introduce() {
 function uriRow(uri) {
   const row = document.createElement("li");
   const code = document.createElement("code");
-  code.textContent = uri;
+  for (const part of uri.split(/(?<=;)/)) code.append(part, document.createElement("wbr"));
   const copy = document.createElement("button");
   copy.type = "button";
   copy.textContent = "Copy";
@@ -274,7 +276,9 @@ function uriRow(uri) {
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key.set($("key").value.trim());
-  poll();
+  link("connecting");
+  clearTimeout(polling);
+  keepPolling();
 });
 $("notice").lastElementChild.addEventListener("click", () => notice(null));
 
@@ -286,12 +290,20 @@ setInterval(tick, 500);
 async function keepPolling() {
   if (!document.hidden && $("link").textContent !== "key needed") {
     const was = $("link").classList.contains("up");
-    if ((await poll()) && !was) await introduce();
+    if ((await poll()) && !was) {
+      await introduce();
+      followLink();
+    }
   }
-  setTimeout(keepPolling, POLL_MS);
+  polling = setTimeout(keepPolling, POLL_MS);
 }
 
+// A link to a call, `/#rtc_…`, watches it as soon as the server lets us.
+function followLink() {
+  const callId = decodeURIComponent(location.hash.slice(1));
+  if (callId.startsWith("rtc_") && callId !== watched?.callId) startWatching(callId);
+}
+addEventListener("hashchange", followLink);
+
 await introduce();
-keepPolling();
-const linked = location.hash.slice(1);
-if (linked.startsWith("rtc_")) startWatching(decodeURIComponent(linked));
+await keepPolling();

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -43,27 +42,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if missing:
         named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))
         terminalreporter.write_line(f"left out for want of peers: {named}; scripts/install-peers")
-
-
-class Speech:
-    """Sentences as WAV files, spoken by espeak-ng in a voice the agent does not use."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def wav(self, text: str, *, rate: int = 8000, voice: str = "en-gb") -> Path:
-        name = "".join(c if c.isalnum() else "_" for c in f"{text[:40]}_{rate}_{voice}")
-        path = self._directory / f"{name}.wav"
-        if not path.exists():
-            raw = path.with_suffix(".raw.wav")
-            subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", raw, text], check=True)
-            effects = ["highpass", "100", "rate", "-v", str(rate), "norm", "-6"]
-            subprocess.run(
-                ["sox", "-D", str(raw), "-b", "16", "-c", "1", str(path), *effects], check=True
-            )
-        return path
-
-
-@pytest.fixture(scope="session")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
-    return Speech(tmp_path_factory.mktemp("speech"))

@@ -1,0 +1,57 @@
+"""A caller's voice: sentences by espeak-ng, in a voice the agent does not use."""
+
+import subprocess
+import tempfile
+import wave
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@cache
+def _directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="speech-"))
+
+
+@cache
+def wav(text: str, *, rate: int = 8000, voice: str = "en-gb") -> Path:
+    """A mono WAV of 16 bit, peaks at -6 dBFS, without silence around the words."""
+    name = "".join(c if c.isalnum() else "_" for c in text[:40])
+    path = _directory() / f"{name}-{rate}-{voice}.wav"
+    raw = path.with_suffix(".raw.wav")
+    subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", str(raw), text], check=True)
+    trim = ["silence", "1", "0.01", "0.5%", "reverse", "silence", "1", "0.01", "0.5%", "reverse"]
+    effects = [*trim, "highpass", "100", "rate", "-v", str(rate), "norm", "-6"]
+    command = ["sox", "-D", str(raw), "-b", "16", "-c", "1", str(path), *effects]
+    subprocess.run(command, check=True)
+    return path
+
+
+def read(path: Path) -> NDArray[np.int16]:
+    with wave.open(str(path)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def samples(text: str, *, rate: int = 8000, voice: str = "en-gb") -> NDArray[np.int16]:
+    return read(wav(text, rate=rate, voice=voice))
+
+
+def script(rate: int, *parts: tuple[float, str]) -> NDArray[np.int16]:
+    """Sentences at their times in seconds, silence between."""
+    end = max(int(at * rate) + len(samples(text, rate=rate)) for at, text in parts)
+    sound = np.zeros(end, np.int16)
+    for at, text in parts:
+        spoken = samples(text, rate=rate)
+        sound[int(at * rate) : int(at * rate) + len(spoken)] = spoken
+    return sound
+
+
+def write(path: Path, sound: NDArray[np.int16], rate: int) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(sound.tobytes())
+    return path

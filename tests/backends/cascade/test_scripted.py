@@ -1,0 +1,114 @@
+import asyncio
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from bridge.backends.cascade.script import Script
+from bridge.backends.cascade.scripted import ScriptedModel, hints, load, reply
+
+HANG_UP = {"type": "function", "function": {"name": "hang_up"}}
+TRANSFER = {"type": "function", "function": {"name": "transfer_call", "parameters": {}}}
+GREETED = {"role": "assistant", "content": "Hello …"}
+URL = "http://scripted/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def script() -> Script:
+    return load("scripted:receptionist")
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def post(script: Script, content: Any, url: str = URL) -> httpx2.Response:
+    async def send() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=ScriptedModel(script))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            return await client.post(url, content=content)
+
+    return asyncio.run(send())
+
+
+def ask(script: Script, *messages: dict[str, Any], **more: Any) -> dict[str, Any]:
+    body = {"model": "scripted:receptionist", "messages": messages, **more}
+    answer = post(script, json.dumps(body))
+    assert answer.status_code == 200
+    choice: dict[str, Any] = answer.json()["choices"][0]
+    return choice
+
+
+def test_it_greets_and_says_what_it_is(script: Script) -> None:
+    said = ask(script)["message"]["content"]
+    assert said.startswith("Hello, this is an automatic receptionist. I only know a short menu.")
+
+
+def test_who_speaks_first_is_greeted(script: Script) -> None:
+    assert ask(script, user("hello?"))["message"]["content"].startswith("Hello")
+    assert ask(script, user("sales"))["message"]["content"] == "Sales. Is that right?"
+
+
+def test_the_call_is_ended_after_the_goodbye(script: Script) -> None:
+    choice = ask(script, GREETED, user("goodbye"), tools=[HANG_UP])
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"].endswith("Goodbye.")
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "hang_up"
+    assert "tool_calls" not in ask(script, GREETED, user("goodbye"))["message"]
+
+
+def test_a_transfer_and_its_result(script: Script) -> None:
+    messages = [GREETED, user("sales"), GREETED, user("yes")]
+    choice = ask(script, *messages, tools=[TRANSFER])
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "transfer_call", "arguments": '{"target": "sales"}'}
+    messages += [choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": "{}"}]
+    after = ask(script, *messages, tools=[TRANSFER])["message"]
+    assert after["content"].startswith("If nobody answers")
+    assert "tool_calls" not in after
+    refused = ask(script, *messages[:4], tools=[TRANSFER], tool_choice="none")["message"]
+    assert "tool_calls" not in refused
+
+
+def test_it_streams_what_it_would_say_whole(script: Script) -> None:
+    body = {"messages": [GREETED, user("goodbye")], "stream": True, "tools": [HANG_UP]}
+    answer = post(script, json.dumps(body))
+    assert answer.headers["content-type"] == "text/event-stream"
+    *events, done, _ = answer.text.split("\n\n")
+    assert done == "data: [DONE]"
+    deltas = [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events]
+    text = "".join(delta.get("content") or "" for delta in deltas)
+    assert text == reply(script, [GREETED, user("goodbye")], frozenset())["content"]
+    assert any("tool_calls" in delta for delta in deltas)
+
+
+def test_parts_of_content_are_read(script: Script) -> None:
+    content = [{"type": "text", "text": "opening"}, {"type": "text", "text": "hours"}]
+    said = ask(script, GREETED, {"role": "user", "content": content})["message"]["content"]
+    assert "Monday to Friday" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "url", "status"),
+    [
+        ("{", URL, 400),
+        ("{}", URL, 400),
+        ('{"messages": 3}', URL, 400),
+        ('{"messages": []}', "http://scripted/v1/models", 404),
+    ],
+)
+def test_what_is_no_request_is_refused(script: Script, content: str, url: str, status: int) -> None:
+    answer = post(script, content, url)
+    assert answer.status_code == status
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_hints_follow_the_conversation(script: Script) -> None:
+    none: frozenset[str] = frozenset()
+    assert "opening hours" in hints(script, [], none).phrases
+    assert "yes" in hints(script, [GREETED, user("sales")], none).phrases
+    assert "sales" not in hints(script, [GREETED, user("sales")], none).phrases
+    message = hints(script, [GREETED, user("leave a message"), GREETED, user("yes")], none)
+    assert message.phrases == ()
+    assert message.pause_ms == 1500

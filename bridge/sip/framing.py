@@ -10,7 +10,7 @@ from bridge.sip.grammar import WHITESPACE, parse_number
 MAX_MESSAGE = 65536
 MAX_HEADERS = 256
 MAX_LINE = 8192
-"""A header after unfolding; nginx and Kamailio use 8 KiB and more for the whole section."""
+"""One header after unfolding; what nginx allows for a line."""
 
 _LENGTH_LINE = re.compile(
     rb"^(?:content-length|l)[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE

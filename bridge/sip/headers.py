@@ -58,7 +58,7 @@ class Headers:
         self._items = tuple(items)
         index: dict[str, list[str]] = {}
         for name, value in self._items:
-            key = canonical_name(name)
+            key = USUAL_NAMES.get(name) or canonical_name(name)
             if key in index:
                 index[key].append(value)
             else:

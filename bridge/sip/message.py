@@ -208,7 +208,7 @@ class _Message:
         length = str(len(self.body))
         written = False
         for name, value in self.headers:
-            if not is_token(name):
+            if name not in USUAL_NAMES and not is_token(name):
                 raise SipError("header name is not a token", status=500)
             if name.lower() in ("content-length", "l"):
                 if written:
@@ -318,7 +318,7 @@ def make_response(
         value = request.headers.get(wire_name)
         if value is None:
             continue
-        if wire_name == "To" and to_tag is not None and not _has_tag(value):
+        if wire_name == "To" and to_tag is not None and not _has_tag(request):
             value = f"{value};tag={to_tag}"
         lines.append((wire_name, value))
     if status == 100 and (timestamp := request.headers.get("timestamp")):
@@ -413,9 +413,9 @@ def _answerable(message: Request | Response) -> None:
         raise SipError(error.message, status=None) from None
 
 
-def _has_tag(to: str) -> bool:
+def _has_tag(request: Request) -> bool:
     try:
-        return "tag" in NameAddr.parse(to).params
+        return "tag" in request.to.params
     except SipError:
         return False
 

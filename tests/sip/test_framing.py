@@ -90,14 +90,14 @@ def test_an_endless_head_breaks() -> None:
 
 def test_dribbled_octets_cost_linear_time() -> None:
     framer = StreamFramer()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(MAX_MESSAGE):
         framer.feed(b"\r")
         framer.feed(b"x")
     framer = StreamFramer()
     for _ in range(MAX_MESSAGE - 1):
         framer.feed(b"x")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_declared_length() -> None:

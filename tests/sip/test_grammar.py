@@ -90,10 +90,10 @@ def test_params_are_values() -> None:
     "hostile", ['"' * 60000, "<" * 60000, '"\\' * 30000, '""' * 30000, "<>" * 30000, " " * 60000]
 )
 def test_scanning_is_linear(hostile: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     split_outside(hostile, ",")
     split_outside(hostile + ",", ";")
     unquote(hostile)
     Params.parse(hostile)
     # Quadratic work on 60,000 characters takes seconds.
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

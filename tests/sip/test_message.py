@@ -379,8 +379,8 @@ def test_noise_raises_only_sip_errors(data: bytes) -> None:
 )
 def test_large_messages_take_linear_time(piece: bytes) -> None:
     filler = piece * (60000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()
     for line in (b"Via: SIP/2.0/UDP h", b"To: <sip:a>", b"From: ", b"X", b"CSeq: 1"):
         with contextlib.suppress(SipError):
             exercise(INVITE.replace(b"Max-Forwards: 68", line + filler))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

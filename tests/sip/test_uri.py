@@ -226,7 +226,7 @@ def test_only_sip_errors(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["@", ";", "<", '"', "?", "%", "[", ":", "a=", "&", " ", "\\"])
 def test_long_values_take_linear_time(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (
         f"sip:a@h{piece * 60000}",
         f"<sip:a@h>{piece * 60000}",
@@ -235,4 +235,4 @@ def test_long_values_take_linear_time(piece: str) -> None:
         for parse in (SipUri.parse, NameAddr.parse, Via.parse):
             with contextlib.suppress(SipError):
                 parse(text)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

@@ -153,6 +153,9 @@ class Dialog:
 
 def _target(message: Request | Response) -> SipUri:
     contact = message.contact
+    if contact is None and not message.top_via.has_magic_cookie:
+        # RFC 2543 phones may leave Contact out; then their From is where they are.
+        contact = message.from_
     if contact is None:
         raise SipError("Missing Contact")
     if not contact.uri.is_sip:

@@ -136,6 +136,11 @@ def test_peer_without_a_tag() -> None:
     assert bye(dialog).to_tag is None
 
 
+def test_peer_of_rfc_2543_without_a_contact() -> None:
+    dialog = callee(caller_request(contact=None, branch="1"))
+    assert bye(dialog).uri == "sip:alice@example.com"
+
+
 def test_to_that_has_a_tag_keeps_it() -> None:
     dialog = callee(caller_request(to_tag="theirs"))
     assert bye(dialog).from_tag == "theirs"

@@ -223,6 +223,23 @@ def test_an_impossible_udp_target_is_counted_not_raised(remote: tuple[str, int])
     run(work)
 
 
+def test_a_congested_udp_socket_drops_instead_of_queueing() -> None:
+    async def work(bench: Bench) -> None:
+        socket, phone = await udp_phone(bench)
+        udp = bench.transport._udp
+        assert udp is not None
+        udp.pause_writing()
+        socket.sendto(message("lost"))
+        assert await bench.reported.get() == message("lost")
+        assert (bench.stats.sent, bench.stats.unsendable) == (0, 1)
+        udp.resume_writing()
+        socket.sendto(PING)
+        assert await phone.received.get() == PING
+        socket.close()
+
+    run(work)
+
+
 def test_an_unknown_transport_is_counted() -> None:
     async def work(bench: Bench) -> None:
         flow = Flow("pigeon", ANYWHERE, ("127.0.0.1", 5060))

@@ -43,6 +43,7 @@ def test_a_sound_invite_passes() -> None:
         ("Max-Forwards: 70", "Expires: soon", None),
         ("Max-Forwards: 70", "Date: yesterday, perhaps", None),
         ("branch=z9hG4bK1", "branch=z9hG4bK1, nonsense", 400),
+        ("branch=z9hG4bK1", "branch=z9hG4bK1,", 400),
         ("UDP h;", "UDP h:65536;", 400),
         ("UDP h;", "UDP h:0;", 400),
         ("Contact: <sip:b@h>", "Contact: <sip:b@h", 400),

@@ -1,0 +1,208 @@
+"""Chat completions streamed over HTTP: the language model of a cascade."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import msgspec
+
+from bridge.backends.cascade import scripted
+from bridge.backends.cascade.script import Script
+from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.cascade.stt import Hints
+from bridge.errors import BackendError, ConfigError
+
+TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+MAX_ERROR_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A whole tool call; `arguments` is JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`reason` is OpenAI's finish_reason: stop, length, tool_calls, content_filter."""
+
+    reason: str
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+Piece = Text | Call | Finished
+
+
+class _FunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    function: _FunctionDelta | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class _GrowingCall:
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class ChatModel:
+    """One model of one server. A `scripted:` model is served in this process, by the same path.
+
+    Raises:
+        ConfigError: the settings name no server, or a script that does not exist.
+    """
+
+    def __init__(
+        self, settings: CascadeSettings, *, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
+        self._model = settings.llm_model
+        self._script: Script | None = None
+        base_url = settings.llm_base_url
+        if settings.llm_model.startswith(scripted.PREFIX):
+            self._script = scripted.load(settings.llm_model, settings.script_path)
+            transport = httpx2.ASGITransport(app=scripted.ScriptedModel(self._script))
+            base_url = "http://scripted/v1"
+        elif not base_url:
+            raise ConfigError(
+                "a language model needs its server: set cascade.llm.base_url, "
+                "for example http://127.0.0.1:11434/v1",
+                param="cascade.llm.base_url",
+            )
+        headers = {"authorization": f"Bearer {settings.llm_api_key or 'none'}"}
+        self._client = httpx2.AsyncClient(
+            base_url=base_url.rstrip("/") + "/",
+            headers=headers,
+            timeout=TIMEOUT,
+            transport=transport,
+        )
+
+    @property
+    def scripted(self) -> bool:
+        return self._script is not None
+
+    def hints(self, messages: Sequence[Mapping[str, Any]], tools: frozenset[str]) -> Hints | None:
+        """What a script expects to hear next; None from a model that takes anything."""
+        return scripted.hints(self._script, messages, tools) if self._script else None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def stream(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        tool_choice: Any = "auto",
+        max_tokens: int | None = None,
+    ) -> AsyncGenerator[Piece, None]:
+        """Text as it comes, then calls, then Finished; closing the iterator ends the request.
+
+        Raises:
+            BackendError: the server is unreachable, refused, or broke off.
+        """
+        body: dict[str, Any] = {"model": self._model, "messages": list(messages), "stream": True}
+        if tools:
+            body |= {"tools": list(tools), "tool_choice": tool_choice}
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        calls: dict[int, _GrowingCall] = {}
+        reason, usage = "", {}
+        try:
+            async with aclosing(self._chunks(body)) as chunks:
+                async for chunk in chunks:
+                    if chunk.usage is not None:
+                        usage = _usage(chunk.usage)
+                    for choice in chunk.choices[:1]:
+                        reason = choice.finish_reason or reason
+                        _grow(calls, choice.delta.tool_calls or ())
+                        if choice.delta.content:
+                            yield Text(choice.delta.content)
+        except httpx2.TimeoutException as error:
+            raise BackendError("the language model did not answer in time") from error
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise BackendError(f"the language model cannot be reached: {error}") from error
+        if not reason:
+            raise BackendError("the language model broke off its answer")
+        for _, call in sorted(calls.items()):
+            yield Call(call.call_id, call.name, call.arguments or "{}")
+        yield Finished(reason, usage)
+
+    async def _chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[_Chunk, None]:
+        content = msgspec.json.encode(body)
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        request = self._client.stream("POST", "chat/completions", content=content, headers=headers)
+        async with request as response:
+            if response.status_code >= 400:
+                await response.aread()
+                raise BackendError(
+                    f"the language model answered {response.status_code}: "
+                    f"{response.text[:MAX_ERROR_CHARACTERS]}"
+                )
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip()
+                if not line.startswith("data:") or not data:
+                    continue
+                if data == "[DONE]":
+                    return
+                try:
+                    chunk = msgspec.json.decode(data, type=_Chunk)
+                except msgspec.MsgspecError as error:
+                    raise BackendError("the language model sent no chat completion") from error
+                if chunk.error is not None:
+                    message = str(chunk.error.get("message", ""))[:MAX_ERROR_CHARACTERS]
+                    raise BackendError(f"the language model failed: {message}")
+                yield chunk
+
+
+def _grow(calls: dict[int, _GrowingCall], deltas: Sequence[_CallDelta]) -> None:
+    for delta in deltas:
+        call = calls.setdefault(delta.index, _GrowingCall())
+        call.call_id = delta.id or call.call_id
+        if delta.function is not None:
+            call.name += delta.function.name or ""
+            call.arguments += delta.function.arguments or ""
+
+
+def _usage(usage: _Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

@@ -1,0 +1,298 @@
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.backends.base import (
+    MODEL_RATE,
+    AudioDelta,
+    BackendEvent,
+    CallAction,
+    Generate,
+    Pcm,
+    ResponseFailed,
+    ResponseFinished,
+    SpeechStarted,
+    SpeechStopped,
+    TextDelta,
+    ToolCall,
+    TranscriptCompleted,
+    TranscriptFailed,
+)
+from bridge.backends.cascade.backend import CascadeBackend
+from bridge.backends.cascade.llm import ChatModel
+from bridge.backends.cascade.parts import Parts
+from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.cascade.stt import Hints
+from bridge.errors import BackendError
+from bridge.ids import ItemId, ResponseId
+
+SERVER_VAD = {"type": "server_vad", "prefix_padding_ms": 300, "silence_duration_ms": 500}
+HANG_UP = {"type": "function", "name": "hang_up"}
+Item = dict[str, Any]
+
+
+def session(turn_detection: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"audio": {"input": {"turn_detection": turn_detection}}}
+
+
+def typed(text: str) -> Item:
+    content = [{"type": "input_text", "text": text}]
+    return {"type": "message", "id": "t", "role": "user", "content": content}
+
+
+def spoken(item_id: str) -> Item:
+    content = [{"type": "input_audio", "transcript": None}]
+    return {"type": "message", "id": item_id, "role": "user", "content": content}
+
+
+def answered(text: str) -> Item:
+    content = [{"type": "output_audio", "transcript": text}]
+    return {"type": "message", "id": "a", "role": "assistant", "content": content}
+
+
+class Caller:
+    """The session's side of a backend."""
+
+    def __init__(self, backend: CascadeBackend, parts: Parts) -> None:
+        self.backend = backend
+        self.parts = parts
+        self.events: asyncio.Queue[BackendEvent] = asyncio.Queue()
+        self.conversation: list[Item] = []
+
+    async def next(self) -> BackendEvent:
+        async with asyncio.timeout(20):
+            return await self.events.get()
+
+    def ask(self, response_id: str, *items: Item, **options: Any) -> None:
+        self.conversation += items
+        request = Generate(ResponseId(response_id), tuple(self.conversation), **options)
+        self.backend.generate(request)
+
+    async def answer(self) -> list[BackendEvent]:
+        events = [await self.next()]
+        while not isinstance(events[-1], ResponseFinished | ResponseFailed):
+            events.append(await self.next())
+        self.conversation.append(answered(text(events)))
+        return events
+
+    async def say(self, words: str) -> Pcm:
+        pieces = [piece async for piece in self.parts.tts.speak(words, voice="en-gb")]
+        return np.concatenate((silence(0.4), *pieces, silence(0.8)))
+
+    def push(self, sound: Pcm) -> None:
+        for start in range(0, len(sound), 480):
+            self.backend.push_audio(sound[start : start + 480])
+
+
+def silence(seconds: float) -> Pcm:
+    return np.zeros(int(seconds * MODEL_RATE), np.int16)
+
+
+def text(events: list[BackendEvent]) -> str:
+    return "".join(event.delta for event in events if isinstance(event, TextDelta))
+
+
+def on_a_call(
+    use: Callable[[Caller], Awaitable[None]],
+    make: Callable[[], Parts] = lambda: Parts(CascadeSettings()),
+    turn_detection: dict[str, Any] | None = None,
+) -> None:
+    async def run() -> None:
+        parts = make()
+        caller = Caller(CascadeBackend(parts), parts)
+        try:
+            await caller.backend.start(session(turn_detection), caller.events.put_nowait)
+            await use(caller)
+        finally:
+            await caller.backend.close()
+            await parts.close()
+
+    asyncio.run(run())
+
+
+def test_a_whole_call_by_voice() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r0")
+        answer = await caller.answer()
+        assert text(answer).startswith("Hello")
+        for number, words in enumerate(("sales please", "yes", "goodbye"), start=1):
+            item_id = ItemId(f"i{number}")
+            sound = await caller.say(words)
+            caller.push(sound)
+            assert isinstance(await caller.next(), SpeechStarted)
+            assert isinstance(await caller.next(), SpeechStopped)
+            caller.backend.transcribe(item_id, sound)
+            caller.ask(f"r{number}", spoken(item_id))
+            heard = await caller.next()
+            assert heard == TranscriptCompleted(item_id, words, len(sound) / MODEL_RATE)
+            answer = await caller.answer()
+            assert any(isinstance(event, AudioDelta) for event in answer)
+        assert CallAction(ResponseId("r3")) in answer
+        assert text(answer) == "Thank you for calling. Goodbye."
+
+    on_a_call(use, turn_detection=SERVER_VAD)
+
+
+def test_turns_are_told_in_milliseconds_of_audio_pushed() -> None:
+    async def use(caller: Caller) -> None:
+        caller.push(silence(1.0))
+        caller.backend.configure(session(SERVER_VAD))
+        sound = await caller.say("goodbye")
+        caller.push(sound)
+        started, stopped = await caller.next(), await caller.next()
+        assert isinstance(started, SpeechStarted)
+        assert isinstance(stopped, SpeechStopped)
+        assert 1000 <= started.audio_ms <= 1250
+        end_ms = 1000 + len(sound) * 1000 // MODEL_RATE
+        assert end_ms - 450 <= stopped.audio_ms <= end_ms
+
+    on_a_call(use)
+
+
+def test_without_turn_detection_nothing_is_told() -> None:
+    async def use(caller: Caller) -> None:
+        caller.backend.configure(session(SERVER_VAD))
+        caller.backend.configure(session(None))
+        caller.push(await caller.say("goodbye"))
+        caller.ask("r", output_modalities=("text",))
+        assert isinstance(await caller.next(), TextDelta)
+
+    on_a_call(use)
+
+
+def test_keys_are_turns() -> None:
+    async def use(caller: Caller) -> None:
+        assert caller.backend.capabilities.hears_dtmf
+        caller.ask("r", typed("[dtmf] 3"))
+        assert "Monday to Friday" in text(await caller.answer())
+
+    on_a_call(use)
+
+
+def test_text_only_is_not_spoken() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r", output_modalities=("text",))
+        assert {type(event) for event in await caller.answer()} == {TextDelta, ResponseFinished}
+
+    on_a_call(use)
+
+
+def test_the_sound_is_at_the_models_rate() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r", typed("goodbye"))
+        answer = await caller.answer()
+        sound = np.concatenate([event.pcm for event in answer if isinstance(event, AudioDelta)])
+        assert sound.dtype == np.int16
+        assert 1.4 < len(sound) / MODEL_RATE < 2.6
+
+    on_a_call(use)
+
+
+def test_a_session_with_its_own_tools_is_asked_too() -> None:
+    async def use(caller: Caller) -> None:
+        transfer = {"type": "function", "name": "transfer_call"}
+        caller.ask("r1", typed("sales"))
+        await caller.answer()
+        caller.ask("r2", typed("yes"), tools=(transfer,))
+        (call,) = [event for event in await caller.answer() if isinstance(event, ToolCall)]
+        assert (call.name, call.arguments) == ("transfer_call", '{"target": "sales"}')
+        caller.ask("r3", typed("goodbye"), tools=(HANG_UP,))
+        kinds = {type(event) for event in await caller.answer()}
+        assert {ToolCall, CallAction} <= kinds
+
+    on_a_call(use)
+
+
+def test_nothing_follows_a_cancel() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r1")
+        await caller.next()
+        caller.backend.cancel(ResponseId("r1"))
+        while not caller.events.empty():
+            caller.events.get_nowait()
+        caller.backend.cancel(ResponseId("r1"))
+        caller.conversation.clear()
+        caller.ask("r2", typed("goodbye"))
+        for event in await caller.answer():
+            assert getattr(event, "response_id", None) == "r2"
+
+    on_a_call(use)
+
+
+class Broken:
+    """Fails where it is asked to work."""
+
+    async def start(self) -> None:
+        pass
+
+    async def transcribe(self, pcm: Pcm, hints: Hints | None) -> str:
+        raise BackendError("the recogniser failed")
+
+    async def speak(
+        self, text: str, *, voice: str = "", speed: float = 1.0
+    ) -> AsyncGenerator[Pcm, None]:
+        raise BackendError("the voice failed")
+        yield np.empty(0, np.int16)
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_voice_that_fails_fails_the_response() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r")
+        answer = await caller.answer()
+        assert answer[-1] == ResponseFailed(
+            ResponseId("r"), "backend_unavailable", "the voice failed"
+        )
+
+    on_a_call(use, lambda: Parts(CascadeSettings(), tts=Broken()))
+
+
+def test_a_turn_not_heard_is_answered_all_the_same() -> None:
+    async def use(caller: Caller) -> None:
+        caller.ask("r0", output_modalities=("text",))
+        await caller.answer()
+        caller.backend.transcribe(ItemId("i"), silence(1.0))
+        caller.ask("r", spoken("i"), output_modalities=("text",))
+        assert await caller.next() == TranscriptFailed(ItemId("i"), "the recogniser failed")
+        assert "only know my menu" in text(await caller.answer())
+
+    on_a_call(use, lambda: Parts(CascadeSettings(), stt=Broken(), tts=Broken()))
+
+
+def test_a_model_that_cannot_be_reached_fails_the_response() -> None:
+    settings = CascadeSettings(llm_base_url="http://127.0.0.1:1/v1", llm_model="m")
+
+    async def use(caller: Caller) -> None:
+        assert not caller.backend.capabilities.greets
+        caller.ask("r", typed("Hello"))
+        (failed,) = await caller.answer()
+        assert isinstance(failed, ResponseFailed)
+        assert "cannot be reached" in failed.message
+
+    on_a_call(use, lambda: Parts(settings, chat=ChatModel(settings), stt=Broken(), tts=Broken()))
+
+
+def test_closing_in_the_middle_ends_everything() -> None:
+    async def use(caller: Caller) -> None:
+        caller.backend.transcribe(ItemId("i"), await caller.say("sales"))
+        caller.ask("r", spoken("i"))
+        await asyncio.sleep(0)
+        await caller.backend.close()
+        caller.backend.push_audio(silence(0.1))
+        assert caller.events.empty()
+
+    on_a_call(use, turn_detection=SERVER_VAD)
+
+
+def test_semantic_vad_says_how_it_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(caller: Caller) -> None:
+        pass
+
+    with caplog.at_level("INFO"):
+        on_a_call(use, turn_detection={"type": "semantic_vad", "eagerness": "high"})
+    assert "no turn model" in caplog.text

@@ -1,0 +1,62 @@
+"""The kinds of backend by name, and what they share."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from bridge.backends.base import Backend
+from bridge.backends.cascade.backend import CascadeBackend
+from bridge.backends.cascade.parts import Parts
+from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.echo import EchoBackend
+from bridge.errors import ConfigError
+
+Factory = Callable[[], Backend]
+
+
+class Backends:
+    """Makes the backend of each session; owns the processes and connections behind them."""
+
+    def __init__(self, cascade: Parts, others: Mapping[str, Factory] | None = None) -> None:
+        self._cascade = cascade
+        self._factories: dict[str, Factory] = {
+            "cascade": lambda: CascadeBackend(cascade),
+            "echo": EchoBackend,
+            **(others or {}),
+        }
+
+    @property
+    def kinds(self) -> Collection[str]:
+        return self._factories.keys()
+
+    def new(self, kind: str) -> Backend:
+        """Raises ConfigError for a kind that does not exist."""
+        try:
+            return self._factories[kind]()
+        except KeyError:
+            known = ", ".join(sorted(self._factories))
+            raise ConfigError(
+                f"there is no backend {kind}; there is {known}", param="session.backend"
+            ) from None
+
+    async def start(self, kinds: Collection[str] = ("cascade",)) -> None:
+        """Warm up what these kinds need.
+
+        Raises:
+            ConfigError: something is not installed.
+            BackendError: a speech program does not start.
+        """
+        if "cascade" in kinds:
+            await self._cascade.start()
+
+    async def close(self) -> None:
+        await self._cascade.close()
+
+
+def make_backends(
+    cascade: CascadeSettings, others: Mapping[str, Factory] | None = None
+) -> Backends:
+    """`others`: further kinds, such as an upstream relay.
+
+    Raises:
+        ConfigError: the settings name a part or a script that does not exist.
+    """
+    return Backends(Parts(cascade), others)

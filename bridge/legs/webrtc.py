@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import ipaddress
 import logging
 import re
 import secrets
@@ -260,6 +261,7 @@ class WebRtcLegs:
         logging.getLogger("aioice").setLevel(logging.WARNING)
         self._plane = plane
         self._ice_servers = [_ice_server(url) for url in ice_servers]
+        self._wildcard = _wildcard(advertised_address)
         self._advertised_address = advertised_address
         self._loopback = loopback
         self._tasks = TaskOwner("webrtc")
@@ -269,11 +271,8 @@ class WebRtcLegs:
         """The leg and the SDP answer, all candidates in it. Raises SdpError, PayloadTooLarge,
         OverloadedError."""
         offer = read_offer(sdp)
-        wildcard = None
-        if self._advertised_address is not None:
-            wildcard = "::" if ":" in self._advertised_address else "0.0.0.0"
         peer = PeerTransport(
-            ice_servers=self._ice_servers, loopback=self._loopback, wildcard=wildcard
+            ice_servers=self._ice_servers, loopback=self._loopback, wildcard=self._wildcard
         )
         ssrc = secrets.randbits(32)
         try:
@@ -309,6 +308,19 @@ class WebRtcLegs:
         await asyncio.gather(*(leg.hangup() for leg in self._legs))
         self._legs.clear()
         await self._tasks.close()
+
+
+def _wildcard(advertised: str | None) -> str | None:
+    """Where to listen: on each address of the machine (None), or behind an advertised one."""
+    if advertised is None:
+        return None
+    try:
+        return "::" if ipaddress.ip_address(advertised).version == 6 else "0.0.0.0"
+    except ValueError as error:
+        raise ConfigError(
+            "webrtc.advertised_address takes an IP address, such as 203.0.113.7",
+            param="webrtc.advertised_address",
+        ) from error
 
 
 def _ice_server(url: str) -> RTCIceServer:

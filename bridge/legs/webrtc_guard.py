@@ -51,8 +51,8 @@ CONSENT_TIMEOUT_S = 7.0
 
 GATHER_TIMEOUT_S = 2.0
 
-# RFC 8445 section 5.1.2.1 expects a handful; 100 is its cap for checks of one call.
-MAX_PAIRS = 100
+# As many as an offer may name, and as many again that show up by themselves.
+MAX_REMOTE_CANDIDATES = 64
 
 # A DTLS flight is six datagrams, SCTP's window here is 1 MiB.
 MAX_QUEUED_DATAGRAMS = 1024
@@ -67,7 +67,7 @@ TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "Connection": (
         "_nominated",
-        "_check_list",
+        "_remote_candidates",
         "_protocols",
         "_queue",
         "_query_consent_task",
@@ -176,7 +176,7 @@ class GuardedConnection(Connection):
         super().__init__(ice_controlling=False, **options)
         self._loopback = loopback
         self._wildcard = wildcard
-        self._heard_at = 0.0
+        self.heard_at = 0.0
         self.closed = False
         self.dropped = Dropped()
         self.on_media: Callable[[bytes], None] = self._too_early
@@ -186,7 +186,7 @@ class GuardedConnection(Connection):
 
     def heard(self) -> None:
         """The far end has just proved that it is there."""
-        self._heard_at = asyncio.get_running_loop().time()
+        self.heard_at = asyncio.get_running_loop().time()
 
     def send_now(self, data: bytes) -> bool:
         """To the nominated pair, without a coroutine. False while there is none."""
@@ -205,7 +205,7 @@ class GuardedConnection(Connection):
             and "PRIORITY" in attributes
             and attributes.get("USERNAME", "").partition(":")[0] == self.local_username
             and message.check_message_integrity(self.local_password.encode())
-            and (peer in protocol.validated or len(self._check_list) < MAX_PAIRS)
+            and (peer in protocol.validated or len(self._remote_candidates) < MAX_REMOTE_CANDIDATES)
         )
 
     def data_received(self, data: bytes, component: int) -> None:
@@ -242,7 +242,7 @@ class GuardedConnection(Connection):
             gathering += [
                 self._gather(server_reflexive_candidate(protocol, self.stun_server), candidates)
                 for protocol in protocols
-                if ":" not in protocol.local_candidate.host
+                if ":" not in (host := protocol.local_candidate.host) and host != LOOPBACK
             ]
         if self.turn_server:
             relayed = relayed_candidate(
@@ -302,7 +302,7 @@ class GuardedConnection(Connection):
         """RFC 7675, with authenticated media counting as consent as well."""
         assert self.remote_password is not None
         loop = asyncio.get_running_loop()
-        while loop.time() - self._heard_at < CONSENT_TIMEOUT_S:
+        while loop.time() - self.heard_at < CONSENT_TIMEOUT_S:
             await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
             for pair in list(self._nominated.values()):
                 request = self.build_request(pair, nominate=False)

@@ -72,8 +72,8 @@ class SrtpWire:
         except (pylibsrtp.Error, ValueError):
             self._connection.dropped.srtp += 1
             return
-        self._connection.heard()
+        now = self._connection.heard_at = self._clock()
         if rtcp:
-            stream.receive_rtcp(plain, now=self._clock())
+            stream.receive_rtcp(plain, now)
         elif self._listens:
-            stream.receive_rtp(plain, now=self._clock())
+            stream.receive_rtp(plain, now)

@@ -1,4 +1,5 @@
 import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ from bridge.legs import webrtc, webrtc_guard
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
 from bridge.media.plane import MediaPlane
+from tests.legs.test_webrtc_sdp import CHROMIUM, mutated
 from tests.legs.webrtc_browser import Browser, Ear, loudest
 
 MODEL_RATE = 24_000
@@ -274,6 +276,31 @@ def test_a_bad_ice_server_is_a_config_error(url: str) -> None:
             WebRtcLegs(plane=MediaPlane(), ice_servers=[url])
 
     asyncio.run(main())
+
+
+def test_an_advertised_name_is_a_config_error() -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="advertised_address"):
+            WebRtcLegs(plane=MediaPlane(), advertised_address="example.com")
+
+    asyncio.run(main())
+
+
+def test_mutated_offers_leave_nothing_but_sdp_errors() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        unhandled: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
+        rng = random.Random(7)
+        for _attempt in range(200):
+            try:
+                leg, _answer = await legs.offer(mutated(CHROMIUM, rng))
+            except SdpError:
+                continue
+            await leg.hangup()
+        assert unhandled == []
+
+    run(scene)
 
 
 def test_ice_servers_may_carry_credentials() -> None:

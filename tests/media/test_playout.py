@@ -1,0 +1,234 @@
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from bridge.audio.frames import Pcm
+from bridge.media.playout import REMEMBERED_KEYS, Cut, Playout
+
+
+def pcm(samples: int, value: int = 1) -> Pcm:
+    return np.full(samples, value, np.int16)
+
+
+def recorded() -> tuple[Playout, list[str]]:
+    playout = Playout()
+    log: list[str] = []
+    playout.on_started = lambda key: log.append(f"started {key}")
+    playout.on_finished = lambda key: log.append(f"finished {key}")
+    return playout, log
+
+
+def test_silence_when_nothing_was_written() -> None:
+    playout, log = recorded()
+    assert playout.read() is None
+    assert playout.clear() == []
+    assert playout.idle
+    assert playout.buffered_ms == 0
+    assert playout.played_ms("never") == 0
+    assert log == []
+
+
+def test_a_key_from_first_to_last_sample() -> None:
+    playout, log = recorded()
+    playout.write("item_1", np.arange(1000, dtype=np.int16))
+    assert playout.buffered_ms == 41
+    assert not playout.idle
+    assert log == []
+    first = playout.read()
+    assert log == ["started item_1"]
+    playout.finish("item_1")
+    second, third = playout.read(), playout.read()
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert log == ["started item_1", "finished item_1"]
+    heard = np.concatenate((first, second, third))
+    assert heard[:1000].tolist() == list(range(1000))
+    assert not heard[1000:].any()
+    assert playout.played_ms("item_1") == 41
+    assert playout.read() is None
+    assert playout.idle
+
+
+def test_the_end_told_late_is_still_told() -> None:
+    playout, log = recorded()
+    playout.write("a", pcm(480))
+    assert playout.read() is not None
+    assert not playout.idle
+    playout.finish("a")
+    assert playout.read() is None
+    assert log == ["started a", "finished a"]
+    assert playout.idle
+
+
+def test_a_frame_that_is_not_full_yet_is_held_back() -> None:
+    playout, _ = recorded()
+    playout.write("a", pcm(700))
+    assert playout.read() is not None
+    assert playout.read() is None
+    assert playout.read() is None
+    assert playout.stats.underruns == 1
+    assert playout.played_ms("a") == 20
+    playout.write("a", pcm(260))
+    frame = playout.read()
+    assert frame is not None
+    assert (frame == 1).all()
+    assert playout.read() is None
+    assert playout.stats.underruns == 2
+
+
+def test_one_key_follows_another_without_a_gap() -> None:
+    playout, log = recorded()
+    playout.write("a", pcm(100, 1))
+    playout.finish("a")
+    playout.write("b", pcm(400, 2))
+    playout.finish("b")
+    frame = playout.read()
+    assert frame is not None
+    assert frame.tolist() == [1] * 100 + [2] * 380
+    assert log == ["started a", "started b", "finished a"]
+    assert playout.read() is not None
+    assert log[-1] == "finished b"
+
+
+def test_a_cut_tells_what_was_heard_and_silences_the_rest() -> None:
+    playout, log = recorded()
+    playout.write("a", pcm(4800))
+    playout.write("b", pcm(2400))
+    assert playout.read() is not None
+    assert playout.clear() == [Cut("a", 20, 200), Cut("b", 0, 100)]
+    assert playout.read() is None
+    assert playout.idle
+    assert playout.buffered_ms == 0
+    assert playout.clear() == []
+    playout.write("a", pcm(4800))
+    playout.finish("a")
+    assert playout.read() is None
+    assert playout.stats.ignored_writes == 1
+    assert playout.played_ms("a") == 20
+    assert log == ["started a"]
+
+
+def test_a_key_that_may_still_grow_is_cut_though_all_of_it_was_heard() -> None:
+    playout, _ = recorded()
+    playout.write("a", pcm(480))
+    assert playout.read() is not None
+    assert playout.clear() == [Cut("a", 20, 20)]
+
+
+def test_a_key_wholly_heard_is_not_cut() -> None:
+    playout, log = recorded()
+    playout.write("a", pcm(480))
+    assert playout.read() is not None
+    playout.finish("a")
+    playout.write("b", pcm(480))
+    assert playout.clear() == [Cut("b", 0, 20)]
+    assert playout.read() is None
+    assert log == ["started a", "finished a"]
+
+
+def test_anonymous_audio_has_no_story() -> None:
+    playout, log = recorded()
+    playout.write("", pcm(500))
+    playout.finish("")
+    assert not playout.idle
+    assert playout.read() is not None
+    last = playout.read()
+    assert last is not None
+    assert last.tolist() == [1] * 20 + [0] * 460
+    assert playout.clear() == []
+    assert log == []
+    playout.write("", pcm(0))
+    assert playout.idle
+
+
+def test_callbacks_may_change_the_playout() -> None:
+    playout = Playout()
+
+    def interrupt(_: str) -> None:
+        assert playout.clear() == [Cut("a", 20, 40)]
+        playout.write("b", pcm(480, 2))
+
+    playout.on_started = interrupt
+    playout.write("a", pcm(960))
+    assert playout.read() is not None
+    playout.on_started = None
+    frame = playout.read()
+    assert frame is not None
+    assert (frame == 2).all()
+
+
+def test_without_anyone_listening() -> None:
+    playout = Playout()
+    playout.write("a", pcm(480))
+    playout.finish("a")
+    playout.finish("never written")
+    assert playout.read() is not None
+    assert playout.idle
+
+
+def test_old_keys_are_forgotten_and_live_ones_are_not() -> None:
+    playout = Playout()
+    for number in range(REMEMBERED_KEYS + 10):
+        playout.write(f"item_{number}", pcm(480))
+        playout.finish(f"item_{number}")
+        assert playout.read() is not None
+    assert playout.played_ms("item_0") == 0
+    assert playout.played_ms(f"item_{REMEMBERED_KEYS + 9}") == 20
+    live = Playout()
+    for number in range(REMEMBERED_KEYS + 10):
+        live.write(f"item_{number}", pcm(480))
+    assert len(live.clear()) == REMEMBERED_KEYS + 10
+
+
+@pytest.mark.parametrize("frame", [160, 480])
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("write"), st.sampled_from("abc"), st.integers(1, 2000)),
+            st.tuples(st.just("finish"), st.sampled_from("abc"), st.just(0)),
+            st.tuples(st.just("read"), st.just(""), st.integers(1, 6)),
+            st.tuples(st.just("clear"), st.just(""), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_every_sample_is_heard_once_cut_or_waiting(
+    frame: int, steps: list[tuple[str, str, int]]
+) -> None:
+    playout, log = recorded()
+    heard = waiting = 0
+    generation = dict.fromkeys("abc", 0)  # a key is used once, as item ids are
+    ended: set[str] = set()
+    for action, letter, number in steps:
+        key = f"{letter}{generation.get(letter, 0)}"
+        if action == "write":
+            playout.write(key, pcm(number))
+            waiting += number
+        elif action == "finish":
+            playout.finish(key)
+            generation[letter] += 1
+        elif action == "clear":
+            waiting = 0
+            for cut in playout.clear():
+                assert 0 <= cut.played_ms <= cut.written_ms
+                assert cut.key not in ended
+                ended.add(cut.key)
+                generation[cut.key[0]] += 1
+        else:
+            for _ in range(number):
+                got = playout.read(frame)
+                assert got is None or len(got) == frame
+                samples = int(got.sum()) if got is not None else 0
+                heard += samples
+                waiting -= samples
+        assert playout.buffered_ms == waiting * 1000 // 24_000
+    names = [f"{letter}{number}" for letter in "abc" for number in range(generation[letter] + 1)]
+    assert sum(playout.played_ms(name) for name in names) <= heard / 24
+    assert sum(playout.played_ms(name) + 1 for name in names) >= heard / 24
+    started = [line.split()[1] for line in log if line.startswith("started")]
+    finished = [line.split()[1] for line in log if line.startswith("finished")]
+    assert len(set(started)) == len(started)
+    assert len(set(finished)) == len(finished)
+    assert set(finished) <= set(started)
+    assert not ended & set(finished)

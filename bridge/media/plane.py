@@ -182,7 +182,10 @@ class _G711Rows:
 
     def _grow(self) -> None:
         have = len(self._packets)
-        self._packets = np.concatenate((self._packets, np.zeros(CHUNK, _PACKET)))
+        # Not np.concatenate: it promotes the fields to the machine's own byte order.
+        packets = np.zeros(have + CHUNK, _PACKET)
+        packets[:have] = self._packets
+        self._packets = packets
         self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
         self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
         self._tail += [0] * CHUNK

@@ -61,7 +61,7 @@ def test_a_picture_keeps_its_place() -> None:
 
 
 def test_tools_are_nested_and_others_left_out() -> None:
-    tools = [
+    tools: list[dict[str, Any]] = [
         {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}},
         {"type": "mcp", "server_label": "s"},
     ]

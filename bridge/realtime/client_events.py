@@ -14,7 +14,8 @@ from bridge.realtime.errors import BadEvent, invalid_json
 from bridge.realtime.fields import as_object, missing, unsupported, wrong_type
 
 MAX_EVENT = 16 * 1024 * 1024  # bytes: a 15 MiB append and its envelope
-MAX_STRUCTURE = 65_536  # brackets, commas and colons of one raw object: about 5 ms of decoding
+MAX_SESSION = 1024 * 1024  # bytes: it is echoed to every client at each update
+MAX_STRUCTURE = 32_768  # commas, or brackets of a kind, in one raw object: 5 ms of decoding
 
 
 class ClientEvent(msgspec.Struct, frozen=True, tag_field="type"):
@@ -135,16 +136,18 @@ def parse(text: str | bytes) -> AnyClientEvent:
     return event
 
 
-def decode_object(raw: Raw | UnsetType, path: str) -> dict[str, Any]:
-    """The object in an event that parsed; `path` is its dotted name.
+def decode_object(raw: Raw | UnsetType, path: str, *, most: int = MAX_EVENT) -> dict[str, Any]:
+    """The object in an event that parsed; `path` is its dotted name, `most` its bytes.
 
     Raises:
-        RequestError: missing, not an object, or of more structure than any client needs.
+        RequestError: missing, not an object, too long, or of more structure than clients need.
     """
     if raw is UNSET:
         raise missing(path)
     data = bytes(raw)
-    if sum(map(data.count, (b"{", b"[", b",", b":"))) > MAX_STRUCTURE:
+    if len(data) > most:
+        raise BadEvent(f"Invalid '{path}': expected at most {most} bytes.", param=path)
+    if any(data.count(mark) > MAX_STRUCTURE for mark in (b",", b"{", b"[")):
         raise BadEvent(f"Invalid '{path}': too many elements.", param=path)
     try:
         return as_object(msgspec.json.decode(data), path)

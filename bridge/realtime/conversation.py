@@ -14,6 +14,7 @@ from bridge.realtime.items import Item, Part
 from bridge.realtime.outputs import Pcm
 
 MAX_ITEMS = 10_000
+MAX_SIZE = 64 * 1024 * 1024  # characters that clients may add: some four images of the largest size
 
 
 class Conversation:
@@ -23,6 +24,7 @@ class Conversation:
         self.id = conversation_id
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
+        self._sizes: dict[str, int] = {}
         self._audio: dict[int, Part] = {}
         self._audio_bytes = 0
         self._audio_limit = int(kept_audio_s * 1000) * SAMPLES_PER_MS * 2
@@ -54,6 +56,8 @@ class Conversation:
             raise RequestError(
                 f"The conversation is full: it holds {MAX_ITEMS} items.", param=param
             )
+        if sum(self._sizes.values()) + item.size > MAX_SIZE:
+            raise RequestError("The conversation is full: delete items first.", param=param)
         if item.type == "function_call_output" and not any(
             other.type == "function_call" and other.members["call_id"] == item.members["call_id"]
             for other in self._items.values()
@@ -73,6 +77,7 @@ class Conversation:
             place = self._order.index(self.find(after, "previous_item_id").id) + 1
         self._order.insert(place, item.id)
         self._items[item.id] = item
+        self._sizes[item.id] = item.size
         for part in item.content or ():
             if part.audio:
                 self._keep(part, len(part.audio))
@@ -84,6 +89,7 @@ class Conversation:
 
     def delete(self, item_id: str) -> None:
         item = self._items.pop(item_id)
+        del self._sizes[item_id]
         self._order.remove(item_id)
         for part in item.content or ():
             self._forget(part)

@@ -84,7 +84,20 @@ def as_text(value: Any, path: str) -> str:
         raise wrong_type(path, "a string", value)
     if len(value) > MAX_TEXT:
         raise out_of_range(path, f"string too long. Expected at most {MAX_TEXT} characters")
+    if well_formed(value) != value:
+        raise out_of_range(path, "expected Unicode text without lone surrogates")
     return value
+
+
+def well_formed(text: str) -> str:
+    """`text` that UTF-8 can carry: a model may send half of a surrogate pair in each delta."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def as_name(value: Any, path: str) -> str:

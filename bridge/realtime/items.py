@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pybase64
 
 from bridge.errors import RequestError
@@ -133,6 +134,13 @@ class Item:
             if part.type in types:
                 return index, part
         return None
+
+    @property
+    def size(self) -> int:
+        """Characters of text and images."""
+        kept = [str(part.words or "") for part in self.content or ()]
+        kept += [part.image["image_url"] for part in self.content or () if part.image]
+        return sum(map(len, kept)) + len(msgspec.json.encode(self.members))
 
     @property
     def audio_tokens(self) -> int:

@@ -10,7 +10,7 @@ from bridge import ids
 from bridge.errors import RequestError
 from bridge.ids import ItemId
 from bridge.realtime import client_events, server_events as events
-from bridge.realtime.client_events import AnyClientEvent, decode_object
+from bridge.realtime.client_events import MAX_SESSION, AnyClientEvent, decode_object
 from bridge.realtime.conversation import Conversation
 from bridge.realtime.errors import (
     BadEvent,
@@ -21,7 +21,7 @@ from bridge.realtime.errors import (
     not_truncatable,
     session_over,
 )
-from bridge.realtime.fields import out_of_range
+from bridge.realtime.fields import out_of_range, well_formed
 from bridge.realtime.generation import Generation, session_response
 from bridge.realtime.items import parse_item, user_text
 from bridge.realtime.outbox import Outbox
@@ -142,7 +142,7 @@ class RealtimeServer:
             case client_events.InputAudioAppend():
                 self._append(client, event.audio, now)
             case client_events.SessionUpdate():
-                self._update(decode_object(event.session, "session"))
+                self._update(decode_object(event.session, "session", most=MAX_SESSION))
             case client_events.InputAudioCommit():
                 self._turns.commit()
             case client_events.InputAudioClear():
@@ -287,10 +287,10 @@ class RealtimeServer:
             self._generation.start_or_owe(lambda: session_response(self._config))
 
     def transcript_delta(self, item_id: str, delta: str) -> None:
-        self._turns.transcript_delta(item_id, delta)
+        self._turns.transcript_delta(item_id, well_formed(delta))
 
     def transcript_completed(self, item_id: str, transcript: str, audio_s: float) -> None:
-        self._turns.transcript_completed(item_id, transcript, audio_s)
+        self._turns.transcript_completed(item_id, well_formed(transcript), audio_s)
 
     def transcript_failed(self, item_id: str, message: str) -> None:
         self._turns.transcript_failed(item_id, message)
@@ -317,13 +317,15 @@ class RealtimeServer:
         return self._generation.start(config).id
 
     def text_delta(self, response_id: str, delta: str) -> None:
-        self._generation.add_text(response_id, delta)
+        self._generation.add_text(response_id, well_formed(delta))
 
     def audio_delta(self, response_id: str, pcm: Pcm) -> None:
         self._generation.add_audio(response_id, pcm)
 
     def tool_call(self, response_id: str, tool_call_id: str, name: str, arguments: str) -> None:
-        self._generation.add_tool_call(response_id, tool_call_id, name, arguments)
+        self._generation.add_tool_call(
+            response_id, tool_call_id, well_formed(name), well_formed(arguments)
+        )
 
     def response_finished(
         self, response_id: str, reason: str | None, usage: Mapping[str, int], now: float

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import RequestError
 from bridge.realtime import client_events
-from bridge.realtime.client_events import MAX_EVENT, decode_object, parse
+from bridge.realtime.client_events import MAX_EVENT, MAX_SESSION, decode_object, parse
 from bridge.realtime.errors import BadEvent
 from bridge.realtime.session_config import SessionConfig
 
@@ -123,3 +123,11 @@ def test_objects_must_be_there_and_be_objects() -> None:
     with pytest.raises(RequestError) as caught:
         decode_object(event.session, "session")
     assert caught.value.code == "invalid_type"
+
+
+def test_a_session_is_bounded() -> None:
+    event = parse('{"type":"session.update","session":{"x":"' + "y" * MAX_SESSION + '"}}')
+    assert isinstance(event, client_events.SessionUpdate)
+    with pytest.raises(RequestError) as caught:
+        decode_object(event.session, "session", most=MAX_SESSION)
+    assert caught.value.param == "session"

@@ -226,3 +226,16 @@ def test_an_item_deleted_while_it_is_spoken_stays_deleted(playbook: Any) -> None
     book.types()
     book.finish(response)
     assert "conversation.item.done" not in book.types()
+
+
+def test_the_conversation_is_bounded(playbook: Any) -> None:
+    book = playbook()
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 15_000_000}
+    for n in range(4):
+        book >> create({**message(id=f"item_{n}"), "content": [image]})
+    book.types()
+    book >> create({**message(), "content": [image]})
+    assert "full" in book.error()["message"]
+    book >> {"type": "conversation.item.delete", "item_id": "item_0"}
+    book >> create({**message(), "content": [image]})
+    assert len(book.types()) == 3

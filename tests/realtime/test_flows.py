@@ -473,3 +473,13 @@ def test_greeting(playbook: Any) -> None:
     assert book.server.create_response(0.0) is None
     assert book.order(StartResponse).instructions == "Say hello."
     assert book.types() == ["response.created"]
+
+
+def test_half_a_surrogate_pair_can_be_sent(playbook: Any) -> None:
+    book = playbook()
+    book >> {"type": "response.create"}
+    response = book.answer(text="wave \ud83d")
+    book.server.text_delta(response, "\udc4b")
+    book.finish(response)
+    deltas = [event["delta"] for event in book.events if event["type"] == TRANSCRIPT]
+    assert deltas == ["wave \ufffd", "\ufffd"]

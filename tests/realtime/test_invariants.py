@@ -1,5 +1,6 @@
 """Whatever clients, model and playout do, and in whatever order, the protocol holds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -62,6 +63,7 @@ STEPS = st.one_of(
         NUMBERS,
     ),
     st.tuples(st.sampled_from(["start", "stop", "hear", "pump", "digit", "turn"]), NUMBERS),
+    st.tuples(st.sampled_from(["reply", "reply", "cut", "played", "start"]), NUMBERS),
 )
 
 
@@ -75,7 +77,7 @@ class Play:
     def run(self, what: str, value: Any) -> None:
         getattr(self, f"do_{what}")(value)
 
-    def pick(self, known: list[str], n: int) -> str:
+    def pick(self, known: Sequence[str], n: int) -> str:
         return known[-1 - n % len(known)] if known else "none_1"
 
     @property
@@ -94,6 +96,13 @@ class Play:
 
     def do_audio(self, n: int) -> None:
         self.server.audio_delta(self.pick(self.responses, n), FRAME)
+
+    def do_reply(self, n: int) -> None:
+        self.do_client(CLIENT_EVENTS[n // 3])
+        self.book.pump()
+        self.do_text(n // 5)
+        for _ in range(n):
+            self.do_audio(n // 5)
 
     def do_tool(self, n: int) -> None:
         self.server.tool_call(self.pick(self.responses, n), f"call_{n}", "look", "{}")

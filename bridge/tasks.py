@@ -22,6 +22,8 @@ class TaskOwner:
         task = asyncio.create_task(self._run(work), name=f"{self.name}/{name}")  # noqa: TID251
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task cancelled before its first step never awaits its work.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     async def _run(self, work: Coroutine[Any, Any, object]) -> None:

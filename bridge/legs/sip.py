@@ -17,6 +17,7 @@ from bridge.rtp.transport import PortPool, RtpPoller, RtpSocket
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.negotiation import Answer, NegotiatedMedia, accept_answer, answer, offer, reoffer
 from bridge.sip.agent import AgentConfig, UserAgent
+from bridge.sip.body import session_description
 from bridge.sip.events import (
     CallCancelled,
     CallConfirmed,
@@ -74,7 +75,7 @@ class SipLeg:
         self._request = invite.request
         self._socket = socket
         self._stream: AudioStream | None = None
-        body = invite.request.body
+        body = session_description(invite.request) or b""
         self._local = self._negotiate(body) if body else phones.offer(socket)
         self._offered = not body
         self._ended = False

@@ -37,6 +37,7 @@ class Service:
             "rtp.port_max": base + 9999 if settings.pop("many", False) else base + 399,
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
+        self.settings = values
         flags = [f"--set={name}={value}" for name, value in values.items()]
         self.output: list[str] = []
         self._ready = threading.Event()

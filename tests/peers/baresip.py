@@ -1,0 +1,125 @@
+"""baresip, headless: one account, a WAV as its microphone, driven over its TCP control port."""
+
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.peers.service import free_port
+
+MODULES = Path("/usr/lib/baresip/modules")
+NAMES = {"PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
+END_OF_DIGIT = "\x04"
+
+
+class Baresip:
+    """`microphone` is an 8 kHz mono WAV; the silence after it is ours to keep going."""
+
+    def __init__(
+        self, microphone: Path, *, transport: Literal["udp", "tcp"], codec: Literal["PCMU", "PCMA"]
+    ) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._home = tempfile.TemporaryDirectory(prefix="baresip-")
+        home = Path(self._home.name)
+        padded = home / "microphone.wav"
+        subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
+        port, control = free_port(), free_port(socket.SOCK_STREAM)
+        modules = ("g711", "aufile", "aubridge", "uuid")
+        lines = [
+            f"module_path {MODULES}",
+            "poll_method epoll",
+            f"sip_listen 127.0.0.1:{port}",
+            "audio_player aubridge,p",
+            f"audio_source aufile,{padded}",
+            "audio_alert aubridge,a",
+            "ausrc_format s16",
+            "auplay_format s16",
+            "audio_buffer 20-160",
+            "jitter_buffer_delay 1-5",
+            "rtp_ports 40000-49998",
+            f"ctrl_tcp_listen 127.0.0.1:{control}",
+            "net_interface 127.0.0.1",
+            *(f"module {name}.so" for name in modules),
+            "module_tmp account.so",
+            "module_app menu.so",
+            "module_app ctrl_tcp.so",
+        ]
+        (home / "config").write_text("\n".join(lines) + "\n")
+        account = f"<sip:caller@127.0.0.1:{port};transport={transport}>;regint=0"
+        (home / "accounts").write_text(f"{account};audio_codecs={NAMES[codec]}\n")
+        (home / "contacts").write_text("")
+        self._log = (home / "log").open("wb")
+        self._process = subprocess.Popen(
+            ["baresip", "-f", str(home), "-v"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+        )
+        self._control = self._connect(control)
+        self._buffer = b""
+
+    def _connect(self, port: int) -> socket.socket:
+        for _ in range(100):
+            try:
+                return socket.create_connection(("127.0.0.1", port), 1)
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError("baresip did not open its control port")
+
+    def command(self, name: str, parameter: str | None = None) -> None:
+        order: dict[str, str] = {"command": name}
+        if parameter is not None:
+            order["params"] = parameter
+        data = json.dumps(order).encode()
+        self._control.sendall(b"%d:%s," % (len(data), data))
+
+    def wait(self, kind: str, timeout_s: float) -> dict[str, Any] | None:
+        """The next event of this type, or None when it does not come in time."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            for event in self._read(left):
+                self.events.append(event)
+                if event.get("type") == kind:
+                    return event
+        return None
+
+    def _read(self, timeout_s: float) -> list[dict[str, Any]]:
+        """Netstrings: LENGTH:JSON,"""
+        self._control.settimeout(timeout_s)
+        try:
+            self._buffer += self._control.recv(65536)
+        except TimeoutError:
+            return []
+        found = []
+        while b":" in self._buffer:
+            size, rest = self._buffer.split(b":", 1)
+            if len(rest) <= int(size):
+                break
+            event = json.loads(rest[: int(size)], strict=False)
+            self._buffer = rest[int(size) + 1 :]
+            if event.get("event"):
+                found.append(event)
+        return found
+
+    def press(self, digit: str) -> None:
+        self.command("sndcode", digit)
+        time.sleep(0.1)
+        self.command("sndcode", END_OF_DIGIT)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(5)
+        self._control.close()
+        self._log.close()
+        self._home.cleanup()
+
+    def __enter__(self) -> "Baresip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -25,7 +25,14 @@ MAX_REASON_BYTES = 123
 
 
 class RealtimeRoutes:
-    def __init__(self, switchboard: SwitchboardPort, keyring: Keyring) -> None:
+    def __init__(
+        self,
+        switchboard: SwitchboardPort,
+        keyring: Keyring,
+        *,
+        send_timeout_s: float = SEND_TIMEOUT_S,
+    ) -> None:
+        self._send_timeout_s = send_timeout_s
         self._switchboard = switchboard
         self._keyring = keyring
         self.router = APIRouter()
@@ -43,7 +50,7 @@ class RealtimeRoutes:
         client = session.attach(extras=extras)
         try:
             await websocket.accept(_protocol(websocket))
-            await _converse(websocket, session, client)
+            await self._converse(websocket, session, client)
         except (WebSocketDisconnect, WebSocketDisconnected):
             pass
         finally:
@@ -69,20 +76,23 @@ class RealtimeRoutes:
         session = layered(caller.session, {"model": model}) if caller.session else None
         return await self._switchboard.open_session(model, session)
 
+    async def _converse(
+        self, websocket: WebSocket, session: SessionPort, client: ClientPort
+    ) -> None:
+        """Until either side closes."""
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(
+                _write(websocket, client, self._send_timeout_s), name="realtime/write"
+            )
+            listening = tasks.create_task(_read(websocket, session, client), name="realtime/read")
+            await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
+            writing.cancel()
+            listening.cancel()
+
 
 def _protocol(websocket: WebSocket) -> str | None:
     """Browsers fail when none of theirs is selected, header clients when one is."""
     return PROTOCOL if PROTOCOL in offered_protocols(websocket) else None
-
-
-async def _converse(websocket: WebSocket, session: SessionPort, client: ClientPort) -> None:
-    """Until either side closes."""
-    async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(_write(websocket, client), name="realtime/write")
-        listening = tasks.create_task(_read(websocket, session, client), name="realtime/read")
-        await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
-        writing.cancel()
-        listening.cancel()
 
 
 async def _read(websocket: WebSocket, session: SessionPort, client: ClientPort) -> None:
@@ -96,21 +106,25 @@ async def _read(websocket: WebSocket, session: SessionPort, client: ClientPort) 
         session.receive(client, text)
 
 
-async def _write(websocket: WebSocket, client: ClientPort) -> None:
-    code: int | None = POLICY_VIOLATION
-    reason: str | None = "slow_consumer"
+async def _write(websocket: WebSocket, client: ClientPort, timeout_s: float) -> None:
     try:
-        while (text := await client.next()) is not None:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await websocket.send_text(text)
-        code, reason = client.close_code, client.close_reason
-    except TimeoutError:
+        try:
+            while (text := await client.next()) is not None:
+                async with asyncio.timeout(timeout_s):
+                    await websocket.send_text(text)
+        except TimeoutError:
+            await _close(websocket, POLICY_VIOLATION, "slow_consumer", timeout_s / 10)
+        else:
+            code, reason = client.close_code, client.close_reason
+            await _close(websocket, code or NORMAL_CLOSURE, reason or "", timeout_s)
+    except (WebSocketDisconnect, WebSocketDisconnected, TimeoutError):
+        # The other end left while it was being written to; the reader learns it too.
         pass
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT_S):
-            await websocket.close(code or NORMAL_CLOSURE, _short(reason or ""))
-    except (TimeoutError, WebSocketDisconnect, WebSocketDisconnected):
-        pass
+
+
+async def _close(websocket: WebSocket, code: int, reason: str, timeout_s: float) -> None:
+    async with asyncio.timeout(timeout_s):
+        await websocket.close(code, _short(reason))
 
 
 def _short(reason: str) -> str:

@@ -1,11 +1,15 @@
 """The WebSocket: who gets in, what it selects, what travels, how it closes."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bridge.api.auth import ClientSecrets, Keyring
+from bridge.api.realtime import RealtimeRoutes
 from bridge.errors import BackendError
 from tests.api.board import ACTIVE, RINGING, Board
 from tests.api.conftest import Connect
@@ -181,3 +185,50 @@ def test_two_sidebands_see_one_session(api: TestClient, board: Board) -> None:
         for client in board.on_call.clients:
             client.push("to all")
         assert one.receive_text() == two.receive_text() == "to all"
+
+
+Message = dict[str, Any]
+
+
+def attach(board: Board, send: Callable[[Message], Awaitable[None]]) -> None:
+    """One sideband over bare ASGI, to a client that says nothing and whose socket is `send`."""
+    routes = RealtimeRoutes(board, Keyring((), ClientSecrets(lambda: 0.0)), send_timeout_s=0.01)
+    connected = asyncio.Event()
+
+    async def receive() -> Message:
+        if connected.is_set():
+            await asyncio.Event().wait()
+        connected.set()
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket",
+        "path": WS,
+        "query_string": f"call_id={ACTIVE}".encode(),
+        "headers": [],
+        "subprotocols": [],
+    }
+    asyncio.run(routes.connect(WebSocket(scope, receive, send)))  # type: ignore[arg-type]
+
+
+def test_a_client_that_vanishes_while_written_to_is_only_detached(board: Board) -> None:
+    async def broken(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise ConnectionResetError
+
+    attach(board, broken)
+    assert board.on_call.detached == board.on_call.clients
+
+
+def test_a_client_that_stops_reading_is_closed_and_detached(board: Board) -> None:
+    closed: list[Message] = []
+
+    async def stuck(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            closed.append(message)
+        if message["type"] != "websocket.accept":
+            await asyncio.Event().wait()
+
+    attach(board, stuck)
+    assert [(message["code"], message["reason"]) for message in closed] == [(1008, "slow_consumer")]
+    assert board.on_call.detached == board.on_call.clients

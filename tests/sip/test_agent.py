@@ -34,6 +34,59 @@ def test_invite_gets_100_at_once_and_is_one_call() -> None:
     assert len(ladder.agent) == 1
 
 
+def test_a_call_from_invite_to_bye_leaves_nothing() -> None:
+    ladder = Ladder().established()
+    _ = ladder >> ladder.in_dialog("INVITE", body=OFFER) << 100
+    ladder.agent.reinvite_answer(ladder.usage, 200, ANSWER, ladder.now)
+    _ = ladder << 200 >> ladder.ack(cseq=2)
+    ladder.agent.hangup(ladder.usage, ladder.now)
+    _ = ladder << "BYE" >> ladder.reply("BYE", 200)
+    assert len(ladder.agent) == 0
+    assert not ladder.idle()
+    ladder.wait(33)
+    assert ladder.idle()
+    assert ladder.agent.next_timer() is None
+
+
+def test_ack_with_the_branch_of_its_invite() -> None:
+    ladder = Ladder().invite()
+    ladder.agent.answer(ladder.usage, ANSWER, ladder.now)
+    _ = ladder << 200
+    tag = ladder.response(200).to_tag
+    _ = ladder >> caller_request("ACK", branch="z9hG4bK-INVITE-1", to_tag=tag)
+    assert len(ladder.events()) == 1
+
+
+def test_cancel() -> None:
+    ladder = Ladder().invite()
+    _ = ladder >> caller_request("CANCEL", branch="z9hG4bK-INVITE-1") << 200 << 487
+    assert ladder.events() == [CallCancelled(ladder.usage)]
+
+
+def test_statuses_of_commands() -> None:
+    ladder = Ladder().invite()
+    agent, usage, now = ladder.agent, ladder.usage, ladder.now
+    for status in (100, 200):
+        with pytest.raises(ValueError, match=str(status)):
+            agent.provisional(usage, status, now)
+    for status in (200, 700):
+        with pytest.raises(ValueError, match=str(status)):
+            agent.reject(usage, status, now)
+    with pytest.raises(ValueError, match="183"):
+        agent.reinvite_answer(usage, 183, b"", now)
+    agent.reject(usage, 404, now, reason="Nobody Here")
+    _ = ladder << 404
+    assert ladder.response(404).reason == "Nobody Here"
+
+
+def test_failed_flow() -> None:
+    ladder = Ladder(flow=TCP).invite()
+    assert ladder.agent.flow_in_use(TCP)
+    ladder.agent.flow_failed(TCP, ladder.now)
+    assert ladder.events() == [CallEnded(ladder.usage, "transport")]
+    assert not ladder.agent.flow_in_use(TCP)
+
+
 def test_invite_of_an_rfc_2543_phone() -> None:
     ladder = Ladder().invite(branch="1")
     _ = ladder >> caller_request(branch="1", body=OFFER) << 100

@@ -85,6 +85,7 @@ def test_strict_router() -> None:
         # A private Contact and a private Via: the peer is behind a NAT.
         ("<sip:a@10.0.0.5:5060>", "10.0.0.5", UDP.remote),
         ("<sip:a@phone.example>", "phone.example", UDP.remote),
+        ("<sip:a@phone.example>", "198.51.100.7", UDP.remote),
         ("<sip:a@[2001:db8::1]>", "198.51.100.7", UDP.remote),
         ("<sip:a@phone.example;maddr=203.0.113.4>", "198.51.100.7", ("203.0.113.4", 5060)),
     ],

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 from aiortc import InvalidStateError, RTCDataChannel, RTCIceCandidate, RTCIceServer
@@ -16,7 +17,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from bridge.errors import ConfigError
 from bridge.legs.base import LegListener
-from bridge.legs.webrtc_guard import Dropped, PeerTransport, check_libraries
+from bridge.legs.webrtc_guard import Dropped, Limits, PeerTransport, check_libraries
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
 from bridge.media.plane import MediaPlane
@@ -27,17 +28,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL_LABEL = "oai-events"
 
-# A browser that has our answer connects within a round trip or two; DTLS repeats a lost flight
-# after 1, 2, 4 and 8 s.
-CONNECT_TIMEOUT_S = 20.0
-
 # The farewell: how long the last messages may take to be acknowledged, and all of it together.
 DRAIN_TIMEOUT_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
-
-# About a minute of events for a page that does not read: then it is gone, not slow.
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
-MAX_UNOPENED_MESSAGES = 1024
 
 _CREDENTIALS = re.compile(r"(?P<scheme>turns?):(?P<user>[^@]*):(?P<secret>[^@:]*)@(?P<rest>.+)")
 
@@ -49,7 +42,13 @@ class WebRtcLeg:
     direction: Literal["inbound", "outbound"] = "inbound"
 
     def __init__(
-        self, *, offer: Offer, peer: PeerTransport, plane: MediaPlane, tasks: TaskOwner, ssrc: int
+        self,
+        *,
+        offer: Offer,
+        peer: PeerTransport,
+        plane: MediaPlane,
+        tasks: TaskOwner,
+        limits: Limits,
     ) -> None:
         self.listener: LegListener | None = None
         self.ended: str | None = None
@@ -57,6 +56,7 @@ class WebRtcLeg:
         self._peer = peer
         self._plane = plane
         self._tasks = tasks
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._wire = SrtpWire(peer.connection, peer.dtls)
         self._wire.sends = offer.direction in ("sendrecv", "sendonly")
@@ -68,7 +68,6 @@ class WebRtcLeg:
             telephone_event=offer.telephone_event,
             telephone_event_rate=offer.telephone_event_rate,
             cname=self.cname,
-            ssrc=ssrc,
         )
         self._stream.on_digit = self._digit
         self._channel: RTCDataChannel | None = None
@@ -80,6 +79,11 @@ class WebRtcLeg:
     @property
     def stream(self) -> AudioStream | None:
         return self._stream
+
+    @property
+    def ssrc(self) -> int:
+        """Of what we send."""
+        return self._stream.ssrc
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
@@ -110,10 +114,10 @@ class WebRtcLeg:
         if self._channel is None:
             self._unsent.append(text)
             self._unsent_bytes += len(text)
-            if len(self._unsent) > MAX_UNOPENED_MESSAGES or self._unsent_bytes > MAX_UNSENT_BYTES:
+            if self._unsent_bytes > self._limits.unsent_bytes:
                 log.warning("data channel never opened", extra={"messages": len(self._unsent)})
                 self._end("connection_lost")
-        elif self._channel.bufferedAmount > MAX_UNSENT_BYTES:
+        elif self._channel.bufferedAmount > self._limits.unsent_bytes:
             log.warning("data channel is not read", extra={"bytes": self._channel.bufferedAmount})
             self._end("connection_lost")
         else:
@@ -140,7 +144,7 @@ class WebRtcLeg:
         for candidate in offer.candidates:
             await connection.add_remote_candidate(candidate_to_aioice(candidate))
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(self._limits.connect_timeout_s):
                 # The end of the candidates is never told: a page that posts its offer before it
                 # gathered has none, and is found by its own checks.
                 await peer.ice.start(offer.ice)
@@ -255,6 +259,7 @@ class WebRtcLegs:
         ice_servers: Sequence[str] = (),
         advertised_address: str | None = None,
         loopback: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         check_libraries()
         # At INFO aioice tells every address it tries.
@@ -264,6 +269,7 @@ class WebRtcLegs:
         self._wildcard = _wildcard(advertised_address)
         self._advertised_address = advertised_address
         self._loopback = loopback
+        self._limits = limits or Limits()
         self._tasks = TaskOwner("webrtc")
         self._legs: set[WebRtcLeg] = set()
 
@@ -272,22 +278,25 @@ class WebRtcLegs:
         OverloadedError."""
         offer = read_offer(sdp)
         peer = PeerTransport(
-            ice_servers=self._ice_servers, loopback=self._loopback, wildcard=self._wildcard
+            ice_servers=self._ice_servers,
+            loopback=self._loopback,
+            wildcard=self._wildcard,
+            limits=self._limits,
         )
-        ssrc = secrets.randbits(32)
-        try:
+        with ExitStack() as undo:
+            undo.callback(peer.connection.abort)
             await peer.gatherer.gather()
-        except BaseException:
-            peer.connection.abort()
-            raise
-        leg = WebRtcLeg(offer=offer, peer=peer, plane=self._plane, tasks=self._tasks, ssrc=ssrc)
+            undo.pop_all()
+        leg = WebRtcLeg(
+            offer=offer, peer=peer, plane=self._plane, tasks=self._tasks, limits=self._limits
+        )
         answer = write_answer(
             offer,
             Local(
                 ice=peer.gatherer.getLocalParameters(),
                 fingerprint=peer.dtls.getLocalParameters().fingerprints[0],
                 candidates=tuple(map(self._advertised, peer.gatherer.getLocalCandidates())),
-                ssrc=ssrc,
+                ssrc=leg.ssrc,
                 cname=leg.cname,
                 session_id=secrets.randbits(62),
             ),

@@ -15,7 +15,7 @@ import importlib.metadata
 import logging
 import random
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +43,6 @@ from bridge.errors import ConfigError, OverloadedError
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-
-# A check every 2 s and 7 s of patience: a call whose browser vanished ends within 10 s, and still
-# three checks of ours and as many of the browser's must be lost for a live one to be dropped.
-CONSENT_INTERVAL_S = 2.0
-CONSENT_TIMEOUT_S = 7.0
 
 GATHER_TIMEOUT_S = 2.0
 
@@ -90,6 +85,22 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "_inbound_streams",
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A check every 2 s and 7 s of patience: a call whose browser vanished ends within 10 s, and
+    still three checks of ours and as many of the browser's must be lost for a live one to end.
+
+    A browser that has its answer connects within a round trip or two; DTLS repeats a lost flight
+    after 1, 2, 4 and 8 s. `unsent_bytes` is about a minute of events for a page that does not
+    read: then it is gone, not slow.
+    """
+
+    consent_interval_s: float = 2.0
+    consent_timeout_s: float = 7.0
+    connect_timeout_s: float = 20.0
+    unsent_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -171,9 +182,12 @@ class GuardedProtocol(StunProtocol):
 class GuardedConnection(Connection):
     """ICE of one call. Media goes to `on_media`, DTLS to whoever awaits `recv`."""
 
-    def __init__(self, *, loopback: bool, wildcard: str | None, **options: Any) -> None:
+    def __init__(
+        self, *, loopback: bool, wildcard: str | None, limits: Limits, **options: Any
+    ) -> None:
         """`loopback` adds 127.0.0.1; `wildcard` listens on that one address instead of each."""
         super().__init__(ice_controlling=False, **options)
+        self._limits = limits
         self._loopback = loopback
         self._wildcard = wildcard
         self.heard_at = 0.0
@@ -302,8 +316,8 @@ class GuardedConnection(Connection):
         """RFC 7675, with authenticated media counting as consent as well."""
         assert self.remote_password is not None
         loop = asyncio.get_running_loop()
-        while loop.time() - self.heard_at < CONSENT_TIMEOUT_S:
-            await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
+        while loop.time() - self.heard_at < self._limits.consent_timeout_s:
+            await asyncio.sleep(self._limits.consent_interval_s * random.uniform(0.8, 1.2))
             for pair in list(self._nominated.values()):
                 request = self.build_request(pair, nominate=False)
                 try:
@@ -373,12 +387,20 @@ class PeerTransport:
     """ICE, DTLS and SCTP of one call, one above the other."""
 
     def __init__(
-        self, *, ice_servers: Sequence[RTCIceServer], loopback: bool, wildcard: str | None
+        self,
+        *,
+        ice_servers: Sequence[RTCIceServer] = (),
+        loopback: bool = False,
+        wildcard: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
         servers = list(ice_servers)
         gatherer = RTCIceGatherer(iceServers=servers)
         self.connection = GuardedConnection(
-            loopback=loopback, wildcard=wildcard, **connection_kwargs(servers)
+            loopback=loopback,
+            wildcard=wildcard,
+            limits=limits or Limits(),
+            **connection_kwargs(servers),
         )
         gatherer._connection = self.connection
         self.gatherer = gatherer
@@ -393,15 +415,18 @@ class PeerTransport:
         await self.ice.stop()
 
 
-def check_libraries() -> None:
+def check_libraries(
+    releases: Mapping[str, str] = TESTED_RELEASES,
+    private_names: Mapping[str, Sequence[str]] = PRIVATE_NAMES,
+) -> None:
     """Raises ConfigError unless aiortc and aioice are what this was made for. Needs a loop."""
-    for name, tested in TESTED_RELEASES.items():
+    for name, tested in releases.items():
         found = importlib.metadata.version(name)
         if found.split(".")[:2] != tested.split("."):
             raise ConfigError(
                 f"WebRTC needs {name} {tested}, found {found}: pip install '{name}~={tested}.0'"
             )
-    peer = PeerTransport(ice_servers=(), loopback=False, wildcard=None)
+    peer = PeerTransport()
     targets: dict[str, object] = {
         "Connection": peer.connection,
         "StunProtocol": GuardedProtocol(peer.connection),
@@ -412,7 +437,7 @@ def check_libraries() -> None:
     }
     missing = [
         f"{owner}.{name}"
-        for owner, names in PRIVATE_NAMES.items()
+        for owner, names in private_names.items()
         for name in names
         if not hasattr(targets[owner], name)
     ]

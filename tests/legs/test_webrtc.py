@@ -10,9 +10,10 @@ import pytest
 from bridge.audio import codecs
 from bridge.audio.frames import Pcm
 from bridge.errors import ConfigError, SdpError
-from bridge.legs import webrtc, webrtc_guard
+from bridge.legs import webrtc
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
+from bridge.legs.webrtc_guard import Dropped, Limits
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc_sdp import CHROMIUM, mutated
 from tests.legs.webrtc_browser import Browser, Ear, loudest
@@ -79,7 +80,7 @@ def test_a_call_connects_talks_both_ways_and_hangs_up() -> None:
         async with asyncio.timeout(5):
             await enough.wait()
         assert loudest(np.concatenate(frames[20:]), MODEL_RATE) == pytest.approx(500.0, abs=5)
-        assert leg.dropped == webrtc_guard.Dropped()
+        assert leg.dropped == Dropped()
 
         await leg.hangup()
         assert await ear.hears() == ("ended", "local_hangup")
@@ -166,9 +167,8 @@ def test_a_closed_data_channel_is_a_remote_hangup() -> None:
     run(scene)
 
 
-def test_a_browser_that_vanishes_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webrtc_guard, "CONSENT_INTERVAL_S", 0.02)
-    monkeypatch.setattr(webrtc_guard, "CONSENT_TIMEOUT_S", 0.3)
+def test_a_browser_that_vanishes_is_a_lost_connection() -> None:
+    limits = Limits(consent_interval_s=0.02, consent_timeout_s=0.3)
 
     async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
         browser = Browser()
@@ -180,12 +180,10 @@ def test_a_browser_that_vanishes_is_a_lost_connection(monkeypatch: pytest.Monkey
         assert await ear.hears() == ("ended", "connection_lost")
         await browser.close()
 
-    run(scene)
+    run(scene, limits=limits)
 
 
-def test_a_browser_that_never_comes_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webrtc, "CONNECT_TIMEOUT_S", 0.05)
-
+def test_a_browser_that_never_comes_is_a_lost_connection() -> None:
     async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
         browser = Browser()
         leg, _answer = await legs.offer(await browser.offer())
@@ -193,7 +191,7 @@ def test_a_browser_that_never_comes_is_a_lost_connection(monkeypatch: pytest.Mon
         assert await ear.hears() == ("ended", "connection_lost")
         await browser.close()
 
-    run(scene)
+    run(scene, limits=Limits(connect_timeout_s=0.05))
 
 
 def test_an_offer_without_candidates_is_found_by_its_own_checks() -> None:
@@ -254,9 +252,7 @@ def test_rejecting_ends_the_leg_once() -> None:
     run(scene)
 
 
-def test_a_page_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webrtc, "MAX_UNSENT_BYTES", 10_000)
-
+def test_a_page_that_does_not_read_is_cut_off() -> None:
     async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
         browser = Browser()
         leg, ear = await browser.call(legs)
@@ -266,7 +262,7 @@ def test_a_page_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         leg.send_message("into the void")
         await browser.close()
 
-    run(scene)
+    run(scene, limits=Limits(unsent_bytes=10_000))
 
 
 @pytest.mark.parametrize("url", ["http://a", "turn:", "stun:a:b:c"])

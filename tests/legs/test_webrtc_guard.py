@@ -172,7 +172,7 @@ def test_a_binding_request_without_the_password_gets_no_answer() -> None:
 
 def test_a_foreign_datagram_is_not_media_even_from_the_right_host() -> None:
     async def main() -> None:
-        peer = PeerTransport(ice_servers=(), loopback=True, wildcard=None)
+        peer = PeerTransport(loopback=True)
         await peer.gatherer.gather()
         media: list[bytes] = []
         peer.connection.on_media = media.append
@@ -187,7 +187,7 @@ def test_a_foreign_datagram_is_not_media_even_from_the_right_host() -> None:
 
 def test_a_full_queue_of_dtls_drops_the_rest() -> None:
     async def main() -> None:
-        peer = PeerTransport(ice_servers=(), loopback=True, wildcard=None)
+        peer = PeerTransport(loopback=True)
         for _ in range(webrtc_guard.MAX_QUEUED_DATAGRAMS + 5):
             peer.connection.data_received(b"\x16", 1)
         assert peer.connection.dropped.overflow == 5
@@ -197,7 +197,7 @@ def test_a_full_queue_of_dtls_drops_the_rest() -> None:
 
 def test_sctp_drops_what_it_cannot_parse_and_what_is_beyond_its_window() -> None:
     async def main() -> None:
-        peer = PeerTransport(ice_servers=(), loopback=True, wildcard=None)
+        peer = PeerTransport(loopback=True)
         sctp = peer.sctp
         assert isinstance(sctp, GuardedSctp)
         chunk = DataChunk()
@@ -231,19 +231,14 @@ def test_the_installed_libraries_pass_the_check() -> None:
 
 
 @pytest.mark.parametrize("name", ["aiortc", "aioice"])
-def test_another_release_is_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_release_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} 9.9"):
+        check_libraries(releases={name: "9.9"})
+
+
+def test_a_missing_private_name_is_refused() -> None:
     async def main() -> None:
-        monkeypatch.setitem(webrtc_guard.TESTED_RELEASES, name, "9.9")
-        with pytest.raises(ConfigError, match=f"{name} 9.9"):
-            check_libraries()
-
-    asyncio.run(main())
-
-
-def test_a_missing_private_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        monkeypatch.setitem(webrtc_guard.PRIVATE_NAMES, "RTCDtlsTransport", ("_gone",))
         with pytest.raises(ConfigError, match=r"RTCDtlsTransport\._gone"):
-            check_libraries()
+            check_libraries(private_names={"RTCDtlsTransport": ("_gone",)})
 
     asyncio.run(main())

@@ -42,7 +42,7 @@ def keys_of(leg: WebRtcLeg) -> tuple[PeerTransport, Tap]:
 
 def test_a_wire_without_keys_sends_nothing_and_drops_what_comes() -> None:
     async def main() -> None:
-        peer = PeerTransport(ice_servers=(), loopback=True, wildcard=None)
+        peer = PeerTransport()
         wire = SrtpWire(peer.connection, peer.dtls)
         wire.send(bytes(20))
         wire.send_rtcp(bytes(20))

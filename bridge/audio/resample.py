@@ -79,6 +79,39 @@ def _steps_per_block(ratio: _Ratio, steps: int) -> int:
     return next(size for size in range(min(most, steps), 0, -1) if steps % size == 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Workspace:
+    """Arrays for up to len(line) frames of `inputs` samples."""
+
+    inputs: int
+    blocks: int
+    matrix: Floats
+    line: Floats
+    """History and frame, end to end."""
+    overlapping: Floats
+    """`line` seen as one window for each block."""
+    windows: Floats
+    products: Floats
+
+    @classmethod
+    def make(cls, ratio: _Ratio, rows: int, inputs: int) -> "_Workspace":
+        steps = inputs // ratio.down
+        size = _steps_per_block(ratio, steps)
+        blocks = steps // size
+        matrix = _toeplitz(ratio, size)
+        width, outputs = matrix.shape
+        line = np.zeros((rows, ratio.history + inputs), np.float32)
+        overlapping = np.lib.stride_tricks.as_strided(
+            line,
+            (rows, blocks, width),
+            (line.strides[0], size * ratio.down * line.itemsize, line.itemsize),
+            writeable=False,
+        )
+        windows = np.empty((rows, blocks, width), np.float32)
+        products = np.empty((rows * blocks, outputs), np.float32)
+        return cls(inputs, blocks, matrix, line, overlapping, windows, products)
+
+
 class ResamplerBank:
     """Any number of streams at one pair of rates; a row of state each, numbered by the caller."""
 
@@ -87,8 +120,7 @@ class ResamplerBank:
         self.out_rate = out_rate
         self._ratio = _Ratio.of(in_rate, out_rate)
         self._history = np.zeros((capacity, self._ratio.history), np.float32)
-        self._scratch_inputs = 0
-        self._scratch: tuple[Floats, Floats, Floats] | None = None
+        self._work: _Workspace | None = None
 
     @property
     def delay_ms(self) -> float:
@@ -114,20 +146,16 @@ class ResamplerBank:
         if not count or not steps:
             return np.empty((count, n_out), np.int16)
         self._reserve(int(rows.max()) + 1)
-        size = _steps_per_block(ratio, steps)
-        line, windows, products = self._buffers(count, n_in)
+        work = self._workspace(count, n_in)
+        line = work.line[:count]
         line[:, : ratio.history] = self._history[rows]
         line[:, ratio.history :] = frames
         self._history[rows] = line[:, n_in:]
-        blocks = steps // size
         # BLAS takes no overlapping rows: copying the windows out first is what makes this fast.
-        windows[:] = np.lib.stride_tricks.as_strided(
-            line,
-            (count, blocks, windows.shape[2]),
-            (line.strides[0], size * ratio.down * 4, 4),
-            writeable=False,
-        )
-        np.matmul(windows.reshape(count * blocks, -1), _toeplitz(ratio, size), out=products)
+        windows = work.windows[:count]
+        windows[:] = work.overlapping[:count]
+        products = work.products[: count * work.blocks]
+        np.matmul(windows.reshape(len(products), -1), work.matrix, out=products)
         np.rint(products, out=products)
         np.clip(products, -32768, 32767, out=products)
         return products.astype(np.int16).reshape(count, n_out)
@@ -143,24 +171,13 @@ class ResamplerBank:
             more = np.zeros((max(rows, 2 * have) - have, self._ratio.history), np.float32)
             self._history = np.concatenate((self._history, more))
 
-    def _buffers(self, count: int, n_in: int) -> tuple[Floats, Floats, Floats]:
-        """Work space kept between calls: fresh pages each tick would cost more than the product."""
-        ratio = self._ratio
-        steps = n_in // ratio.down
-        size = _steps_per_block(ratio, steps)
-        blocks = steps // size
-        scratch = self._scratch if self._scratch_inputs == n_in else None
-        if scratch is None or len(scratch[0]) < count:
-            room = max(count, 2 * len(scratch[0]) if scratch is not None else 1)
-            width, outputs = _toeplitz(ratio, size).shape
-            self._scratch_inputs = n_in
-            scratch = self._scratch = (
-                np.empty((room, ratio.history + n_in), np.float32),
-                np.empty((room, blocks, width), np.float32),
-                np.empty((room * blocks, outputs), np.float32),
-            )
-        line, windows, products = scratch
-        return line[:count], windows[:count], products[: count * blocks]
+    def _workspace(self, count: int, n_in: int) -> _Workspace:
+        """Kept between calls: fresh pages each tick would cost more than the product."""
+        work = self._work
+        if work is None or work.inputs != n_in or len(work.line) < count:
+            more = 2 * len(work.line) if work is not None and work.inputs == n_in else 0
+            work = self._work = _Workspace.make(self._ratio, max(count, more), n_in)
+        return work
 
 
 class Resampler:

@@ -116,7 +116,8 @@ class _G711Rows:
         for row, frame in zip(rows, heard, strict=True):
             stream = self.streams[row]
             if stream.on_frame is not None and not stream.closed:
-                stream.on_frame(frame)
+                # A view kept by one session would keep the frames of all calls alive.
+                stream.on_frame(frame.copy())
 
     def transmit(self) -> None:
         if not self.streams:

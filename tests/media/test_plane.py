@@ -90,6 +90,7 @@ def test_the_caller_is_heard_at_24_khz(codec: Codec) -> None:
         call.receive(tone[tick * rate // 50 : (tick + 1) * rate // 50], tick * 0.02)
         plane.tick(tick * 0.02)
     assert [frame.shape for frame in call.heard] == [(480,)] * 50
+    assert all(frame.base is None for frame in call.heard)
     pcm = np.concatenate(call.heard)[2400:]
     assert frequency(pcm, 24_000) == pytest.approx(440, abs=2)
     assert rms(pcm) == pytest.approx(rms(TONE), rel=0.1)

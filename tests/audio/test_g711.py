@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bridge.audio.g711 import (
     ALAW_SILENCE,
@@ -80,6 +80,7 @@ def test_silence_is_what_zero_encodes_to() -> None:
     assert alaw_encode(zero)[0] == ALAW_SILENCE
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(0, 200))
 def test_any_shape(rows: int, columns: int) -> None:
     block = np.full((rows, columns), 0x21, np.uint8)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bridge.audio.frames import Pcm
 from bridge.media.playout import REMEMBERED_KEYS, Cut, Playout
@@ -182,6 +182,7 @@ def test_old_keys_are_forgotten_and_live_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize("frame", [160, 480])
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -44,10 +44,6 @@ class Conversation:
             raise item_not_found(item_id, param)
         return item
 
-    @property
-    def last_id(self) -> str | None:
-        return self._order[-1] if self._order else None
-
     def check(self, item: Item, *, param: str = "item") -> None:
         """Raises RequestError if this item may not be added."""
         if item.id in self._items:

@@ -31,11 +31,6 @@ class Playback:
         self._clearing: set[str] = set()
         self._waiting: list[Callable[[], None]] = []
 
-    @property
-    def busy(self) -> bool:
-        """Something was written that has not been heard to its end."""
-        return bool(self._playing)
-
     def play(self, response: Response, item_id: str, pcm: Pcm) -> None:
         if item_id in self._muted:
             return

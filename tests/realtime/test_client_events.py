@@ -12,7 +12,7 @@ from bridge.realtime.client_events import MAX_EVENT, MAX_SESSION, decode_object,
 from bridge.realtime.errors import BadEvent
 from bridge.realtime.session_config import SessionConfig
 
-STALL_S = 0.3  # figures are measured in tests/bench; here only seconds are told from milliseconds
+STALL_S = 0.3  # 10 ms on an idle machine: this only tells seconds from milliseconds
 
 
 def refusal(text: str | bytes) -> BadEvent:
@@ -131,3 +131,16 @@ def test_a_session_is_bounded() -> None:
     with pytest.raises(RequestError) as caught:
         decode_object(event.session, "session", most=MAX_SESSION)
     assert caught.value.param == "session"
+
+
+def test_structure_is_counted_before_it_is_built() -> None:
+    event = parse('{"type":"session.update","session":{"tools":[' + "[]," * 40_000 + "[]]}}")
+    assert isinstance(event, client_events.SessionUpdate)
+    with pytest.raises(RequestError) as caught:
+        decode_object(event.session, "session")
+    assert "too many" in caught.value.message
+
+
+def test_integers_that_python_would_not_print() -> None:
+    event = '{"type":"conversation.item.truncate","item_id":"i","content_index":0,"audio_end_ms":'
+    assert refusal(event + "9" * 4301 + "}").param == "audio_end_ms"

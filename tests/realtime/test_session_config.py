@@ -115,6 +115,26 @@ def update(patch: dict[str, Any], config: SessionConfig | None = None) -> Sessio
             "missing_required_parameter",
             "session.audio.output.voice.id",
         ),
+        (session(tools=[{}]), "missing_required_parameter", "session.tools[0].type"),
+        (
+            session(tools=[{"type": "function", "name": ""}]),
+            "invalid_value",
+            "session.tools[0].name",
+        ),
+        (
+            session(tools=[{"type": "mcp"}]),
+            "missing_required_parameter",
+            "session.tools[0].server_label",
+        ),
+        (session(tool_choice=5), "invalid_type", "session.tool_choice"),
+        (session(tool_choice={}), "missing_required_parameter", "session.tool_choice.type"),
+        (session(parallel_tool_calls=1), "invalid_type", "session.parallel_tool_calls"),
+        (session(include=["x"] * 9), "invalid_value", "session.include"),
+        (session(instructions="x" * 300_000), "invalid_value", "session.instructions"),
+        (session(instructions="\ud800"), "invalid_value", "session.instructions"),
+        (heard(format={}), "missing_required_parameter", "session.audio.input.format.type"),
+        (spoken(speed="fast"), "invalid_type", "session.audio.output.speed"),
+        (spoken(voice="x" * 300), "invalid_value", "session.audio.output.voice"),
     ],
 )
 def test_refusals_name_code_and_param(patch: dict[str, Any], code: str, param: str) -> None:
@@ -272,3 +292,28 @@ def test_what_agents_send_is_accepted() -> None:
     assert config.instructions == "Be kind."
     assert config.turn_detection is not None
     assert config.turn_detection.type == "semantic_vad"
+
+
+def test_everything_else_is_kept_and_echoed() -> None:
+    given = {
+        "tools": [{"type": "mcp", "server_label": "files", "server_url": "https://x.test"}],
+        "tool_choice": {"type": "mcp", "server_label": "files"},
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "low"},
+        "max_output_tokens": 100,
+        "truncation": {"type": "retention_ratio", "retention_ratio": 0.8},
+        "tracing": {"workflow_name": "desk"},
+        "prompt": {"id": "pmpt_1", "variables": {"city": "Oslo"}},
+        "include": ["item.input_audio_transcription.logprobs"],
+        "output_modalities": ["text"],
+    }
+    echoed = update(session(**given)).as_dict("sess_1", 7)
+    assert {name: echoed[name] for name in given} == given
+    assert SessionConfig.create(None) == SessionConfig()
+
+
+def test_turn_detection_needs_a_type_when_it_is_off() -> None:
+    off = update(heard(turn_detection=None))
+    with pytest.raises(RequestError) as refusal:
+        update(heard(turn_detection={"threshold": 0.5}), off)
+    assert refusal.value.param == "session.audio.input.turn_detection.type"

@@ -11,6 +11,7 @@ from bridge.api.ports import ClientPort, SessionPort, SwitchboardPort
 from bridge.api.schemas import layered
 from bridge.errors import BridgeError, RequestError
 from bridge.ids import CallId
+from bridge.tasks import TaskOwner
 
 PROTOCOL = "realtime"
 NORMAL_CLOSURE = 1000
@@ -80,14 +81,13 @@ class RealtimeRoutes:
         self, websocket: WebSocket, session: SessionPort, client: ClientPort
     ) -> None:
         """Until either side closes."""
-        async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(
-                _write(websocket, client, self._send_timeout_s), name="realtime/write"
-            )
-            listening = tasks.create_task(_read(websocket, session, client), name="realtime/read")
-            await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
-            writing.cancel()
-            listening.cancel()
+        tasks = TaskOwner("realtime")
+        try:
+            writing = tasks.spawn(_write(websocket, client, self._send_timeout_s), name="write")
+            reading = tasks.spawn(_read(websocket, session, client), name="read")
+            await asyncio.wait((writing, reading), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.close()
 
 
 def _protocol(websocket: WebSocket) -> str | None:

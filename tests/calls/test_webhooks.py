@@ -84,7 +84,7 @@ def deliver(
     slept: list[float] = []
     started = datetime.now(UTC)
 
-    async def sleep(delay_s: float) -> None:
+    async def pause(delay_s: float) -> None:
         slept.append(delay_s)
 
     def moved() -> datetime:
@@ -94,7 +94,7 @@ def deliver(
         server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
         receiver.port = receiver.port or server.sockets[0].getsockname()[1]
         sender = WebhookSender(
-            receiver.url, secret, now=now or moved, sleep=sleep, attempt_timeout_s=timeout_s
+            receiver.url, secret, now=now or moved, sleep=pause, attempt_timeout_s=timeout_s
         )
         async with server:
             try:

@@ -23,7 +23,7 @@ from bridge.sip.client_transaction import (
 )
 from bridge.sip.dialog import Dialog, DialogId
 from bridge.sip.events import Event, Flow, IncomingCall, UsageId
-from bridge.sip.invite import SDP, InviteUsage
+from bridge.sip.invite import InviteUsage
 from bridge.sip.message import Request, Response, make_response, parse_message, stamp_source
 from bridge.sip.server_transaction import (
     InviteServerTransaction,
@@ -38,7 +38,7 @@ from bridge.sip.server_transaction import (
 from bridge.sip.timers import TimerQueue
 from bridge.sip.transaction import Transaction
 from bridge.sip.uri import MAGIC_COOKIE, format_host_port
-from bridge.sip.validation import validate
+from bridge.sip.validation import BODY_TYPES, validate
 
 ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
 
@@ -240,7 +240,7 @@ class UserAgent:
         return [
             self.contact(flow, request),
             ("Allow", ", ".join(self.config.allow)),
-            ("Accept", SDP),
+            ("Accept", ", ".join(BODY_TYPES)),
             ("Supported", ", ".join(self.config.supported)),
             ("Server", self.config.user_agent),
         ]
@@ -290,7 +290,6 @@ class UserAgent:
             request,
             allow=self.config.allow,
             supported=self.config.supported,
-            body_types=(SDP,),
         )
         if rejection is not None:
             status, reason, headers = rejection.status, rejection.reason, rejection.headers

@@ -29,7 +29,7 @@ class IncomingCall:
 
     usage: UsageId
     request: Request
-    """Its body is the offer, or empty when the offer is ours to make."""
+    """`body.session_description` finds the offer; there is none when it is ours to make."""
     flow: Flow
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from bridge.errors import SipError
+from bridge.sip.body import SDP, session_description
 from bridge.sip.client_transaction import ClientUser
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import (
@@ -29,8 +30,6 @@ from bridge.sip.message import Request, Response, make_response
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from bridge.sip.timers import GIVE_UP, REFRESH_PROVISIONAL, T1, T2, Timer, TimerQueue
 from bridge.sip.transaction import is_reliable
-
-SDP = "application/sdp"
 
 
 class CallState(StrEnum):
@@ -258,7 +257,7 @@ class InviteUsage:
             return
         if answered.transaction is self.transaction:
             self._go(Step.ACK)
-        self.host.emit(CallConfirmed(self.id, request.body))
+        self.host.emit(CallConfirmed(self.id, session_description(request) or b""))
 
     def cancel(self, transaction: ServerTransaction, now: float) -> None:
         """A CANCEL found `transaction`; without effect once it is answered (section 9.2)."""
@@ -305,7 +304,8 @@ class InviteUsage:
             self._refuse(transaction, 491, now)
         else:
             self._reoffer = transaction
-            self.host.emit(Reoffer(self.id, transaction.request.body, method))
+            offer = session_description(transaction.request) or b""
+            self.host.emit(Reoffer(self.id, offer, method))
 
     def _refreshed(self, transaction: ServerTransaction, now: float) -> None:
         """UPDATE without a body: a session refresh or a new Contact."""
@@ -319,7 +319,8 @@ class InviteUsage:
         request = transaction.request
         headers = self.host.capabilities(self.dialog.flow, request)
         response = self._response(request, 200, headers, body)
-        answered = Unacknowledged(self, transaction, response, bool(body and not request.body))
+        carries_offer = bool(body) and session_description(request) is None
+        answered = Unacknowledged(self, transaction, response, carries_offer)
         answered.start(now)
         self._unacknowledged[request.cseq.number] = answered
 

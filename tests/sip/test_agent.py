@@ -140,7 +140,7 @@ def test_options() -> None:
     _ = ladder >> caller_request("OPTIONS", contact=None) << 200
     ok = ladder.response(200)
     assert ok.allow == ["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE"]
-    assert ok.headers.get("accept") == "application/sdp"
+    assert ok.headers.get("accept") == "application/sdp, multipart/mixed"
     assert "supported" in ok.headers
     assert ok.headers.get("contact") == "<sip:192.0.2.1:5060>"
     tag = ok.to_tag
@@ -176,7 +176,7 @@ def test_subscribe_names_no_event_package() -> None:
     ("headers", "status", "told"),
     [
         ([("Require", "foo, bar")], 420, ("unsupported", "foo, bar")),
-        ([("Content-Type", "text/plain")], 415, ("accept", "application/sdp")),
+        ([("Content-Type", "text/plain")], 415, ("accept", "application/sdp, multipart/mixed")),
     ],
 )
 def test_what_validation_demands(

@@ -342,6 +342,14 @@ def test_offerless_reinvite_brings_the_answer_in_its_ack() -> None:
     assert ladder.response(200).body == ANSWER
 
 
+def test_offer_inside_a_multipart() -> None:
+    ladder = Ladder().established()
+    headers = [("Content-Type", "multipart/mixed;boundary=b")]
+    body = b"--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\r\n--b--\r\n"
+    _ = ladder >> ladder.in_dialog("UPDATE", headers=headers, body=body)
+    assert ladder.events() == [Reoffer(ladder.usage, b"v=0\r\n", "UPDATE")]
+
+
 def test_offerless_invite_brings_the_answer_in_its_ack() -> None:
     ladder = Ladder().invite(body=b"")
     ladder.agent.answer(ladder.usage, OFFER, ladder.now)

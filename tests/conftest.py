@@ -45,7 +45,6 @@ def _javascript(event: dict[str, Any]) -> None:
 @pytest.fixture(scope="session")
 def conforms() -> Check:
     """Raises unless openai-python, openai-agents and agents-realtime take this server event."""
-    import msgspec
     from agents.realtime.openai_realtime import get_server_event_type_adapter
     from openai.types.realtime import RealtimeServerEvent
     from pydantic import TypeAdapter

@@ -136,6 +136,18 @@ class WebRtcLeg:
         self._connecting = self._tasks.spawn(self._connect(), name="connect")
 
     async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await self._handshake()
+        except TimeoutError:
+            log.info("browser did not connect")
+        finally:
+            if self._peer.dtls.state != "connected":
+                self._end("connection_lost")
+        if self.ended is None:
+            await self._connected()
+
+    async def _handshake(self) -> None:
         offer, peer = self._offer, self._peer
         connection = peer.connection
         connection.ice_controlling = bool(offer.ice.iceLite)
@@ -143,26 +155,21 @@ class WebRtcLeg:
             peer.dtls._set_role("server")
         for candidate in offer.candidates:
             await connection.add_remote_candidate(candidate_to_aioice(candidate))
-        try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
-                # The end of the candidates is never told: a page that posts its offer before it
-                # gathered has none, and is found by its own checks.
-                await peer.ice.start(offer.ice)
-                if peer.ice.state == "completed":
-                    await peer.dtls.start(offer.dtls)
-        except TimeoutError:
-            log.info("browser did not connect")
-        if peer.dtls.state != "connected":
-            self._end("connection_lost")
-        if self.ended is not None:
-            return
-        connection.heard()
+        # The end of the candidates is never told: a page that posts its offer before it gathered
+        # has none, and is found by its own checks.
+        await peer.ice.start(offer.ice)
+        if peer.ice.state == "completed":
+            await peer.dtls.start(offer.dtls)
+
+    async def _connected(self) -> None:
+        offer = self._offer
+        self._peer.connection.heard()
         self._wire.feed(self._stream, listens=offer.direction in ("sendrecv", "recvonly"))
         self._plane.add(self._stream)
         self._loop.call_soon(self._tell_answered)
         if offer.data is not None:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
-            await peer.sctp.start(capabilities, offer.sctp_port)
+            await self._peer.sctp.start(capabilities, offer.sctp_port)
 
     def _dtls_changed(self) -> None:
         if self._peer.dtls.state in ("closed", "failed"):
@@ -186,24 +193,30 @@ class WebRtcLeg:
         self._end("remote_hangup")
 
     def _message(self, data: str | bytes) -> None:
+        if self.ended is not None:
+            return
         if isinstance(data, str) and len(data.encode()) <= MAX_MESSAGE_BYTES:
             self._loop.call_soon(self._tell_message, data)
         else:
             log.debug("data channel message ignored", extra={"length": len(data)})
 
     def _digit(self, digit: str) -> None:
-        self._loop.call_soon(self._tell_digit, digit)
+        if self.ended is None:
+            self._loop.call_soon(self._tell_digit, digit)
+
+    # What came before the end is told even when the end is already known: the last
+    # message of a page that closes counts.
 
     def _tell_answered(self) -> None:
-        if self.listener is not None and self.ended is None:
+        if self.listener is not None:
             self.listener.leg_answered()
 
     def _tell_message(self, text: str) -> None:
-        if self.listener is not None and self.ended is None:
+        if self.listener is not None:
             self.listener.leg_message(text)
 
     def _tell_digit(self, digit: str) -> None:
-        if self.listener is not None and self.ended is None:
+        if self.listener is not None:
             self.listener.leg_digit(digit)
 
     def _tell_ended(self) -> None:

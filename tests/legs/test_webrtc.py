@@ -1,11 +1,13 @@
 import asyncio
 import random
+import re
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from aioice import stun
 
 from bridge.audio import codecs
 from bridge.audio.frames import Pcm
@@ -153,6 +155,20 @@ def test_a_page_that_closes_is_a_remote_hangup() -> None:
     run(scene)
 
 
+def test_the_last_message_of_a_page_that_closes_is_told() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        _leg, ear = await browser.call(legs)
+        assert browser.channel is not None
+        browser.channel.send("goodbye")
+        browser.channel.close()
+        assert await ear.hears() == ("message", "goodbye")
+        assert await ear.hears() == ("ended", "remote_hangup")
+        await browser.close()
+
+    run(scene)
+
+
 def test_a_closed_data_channel_is_a_remote_hangup() -> None:
     async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
         browser = Browser()
@@ -210,6 +226,60 @@ def test_an_offer_without_candidates_is_found_by_its_own_checks() -> None:
         await browser.close()
 
     run(scene)
+
+
+def test_an_offerer_that_insists_on_being_the_dtls_client_may() -> None:
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        offer = (await browser.offer()).replace("a=setup:actpass", "a=setup:active")
+        leg, answer = await legs.offer(offer)
+        ear = listening(leg)
+        assert "a=setup:passive" in answer
+        leg.send_message("hello")
+        await browser.accept(answer)
+        assert await ear.hears() == ("answered", "")
+        assert await browser.message() == "hello"
+        await browser.close()
+
+    run(scene)
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Tells everybody that they come from 203.0.113.7."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        request = stun.parse_message(data)
+        response = stun.Message(
+            stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=request.transaction_id
+        )
+        response.attributes["XOR-MAPPED-ADDRESS"] = ("203.0.113.7", addr[1])
+        self._transport.sendto(bytes(response), addr)
+
+
+def test_a_stun_server_adds_a_reflexive_candidate() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _server = await loop.create_datagram_endpoint(
+            StunServer, local_addr=("0.0.0.0", 0)
+        )
+        port = transport.get_extra_info("sockname")[1]
+        legs = WebRtcLegs(
+            plane=MediaPlane(),
+            ice_servers=[f"stun:127.0.0.1:{port}"],
+            advertised_address="198.51.100.1",
+        )
+        browser = Browser()
+        _leg, answer = await legs.offer(await browser.offer())
+        assert re.search(r"203\.0\.113\.7 \d+ typ srflx raddr 198\.51\.100\.1", answer)
+        assert "0.0.0.0 " not in answer.replace("IP4 0.0.0.0", "")
+        await legs.close()
+        await browser.close()
+        transport.close()
+
+    asyncio.run(main())
 
 
 def test_the_advertised_address_stands_in_every_candidate() -> None:

@@ -22,7 +22,7 @@ from bridge.backends.registry import make_backends
 from bridge.calls.policy import SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
 from bridge.calls.webhooks import WebhookSender
-from bridge.config import Config
+from bridge.config import Config, is_loopback
 from bridge.errors import ConfigError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
@@ -113,6 +113,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
             plane=plane,
             ice_servers=tuple(config.webrtc.ice_servers),
             advertised_address=config.webrtc.advertised_address or None,
+            loopback=is_loopback(config.http.host),
         )
         stack.push_async_callback(browsers.close)
         switchboard = _switchboard(config, browsers, lambda: backends.new(kind), stack)

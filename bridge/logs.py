@@ -61,3 +61,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("bridge").setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    # Logged for every refusal before an upgrade, which is an answer and not an error.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "without completing handshake" not in record.getMessage()
+    )

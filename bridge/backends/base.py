@@ -107,7 +107,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFinished:
-    """`reason` is None, "max_output_tokens" or "content_filter"; tokens are estimates if unknown."""
+    """`reason`: None, "max_output_tokens" or "content_filter". Usage may be empty."""
 
     response_id: ResponseId
     reason: str | None = None
@@ -163,7 +163,7 @@ class Backend(Protocol):
 
     def push_audio(self, pcm: Pcm) -> None: ...
 
-    def agent_speaking(self, speaking: bool, /) -> None:
+    def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
         """Playout began or ended: detection may ask for more proof of speech meanwhile."""
         ...
 

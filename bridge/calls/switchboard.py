@@ -43,6 +43,7 @@ class Line(SessionListener):
         self.session: Session | None = None
         self.channel: ChannelClient | None = None
         self.greets = False
+        self.joined = False
         self.timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, delay_s: float | None, *call: Any) -> None:
@@ -61,12 +62,13 @@ class Line(SessionListener):
             self.join()
 
     def join(self) -> None:
-        """Once the leg is answered and the session runs, in whichever order."""
-        stream = self.leg.stream
-        if self.call.state is CallState.ACTIVE and self.session is not None and stream is not None:
-            self.session.connect(stream)
-            if self.greets:
-                self.session.greet()
+        """As soon as both sides are there; the first words may wait for the ACK in the playout."""
+        if self.session is None or self.leg.stream is None or self.joined:
+            return
+        self.joined = True
+        self.session.connect(self.leg.stream)
+        if self.greets:
+            self.session.greet()
 
     def leg_ended(self, reason: str) -> None:
         self.switchboard.ended(self, reason)
@@ -267,8 +269,8 @@ class Switchboard:
         if leg.kind == "webrtc":
             line.channel = conversation.attach_channel(leg.send_message)
         line.set_timer(self._limits.max_duration_s, self._expire, line)
-        line.join()
         await leg.answer()
+        line.join()
 
     def _new_session(
         self, backend: Backend, config: SessionConfig, *, on_call: bool, listener: SessionListener

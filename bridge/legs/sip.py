@@ -23,7 +23,6 @@ from bridge.sip.events import (
     CallConfirmed,
     CallEnded,
     Event,
-    Flow,
     IncomingCall,
     InfoReceived,
     Reoffer,
@@ -69,7 +68,6 @@ class SipLeg:
         """Raises SdpError when the offer cannot be answered."""
         self.listener: LegListener | None = None
         self.usage = invite.usage
-        self.flow = invite.flow
         self.confirmed_at: float | None = None
         self._phones = phones
         self._request = invite.request
@@ -248,7 +246,7 @@ class SipLegs:
             udp=(settings.host, settings.udp_port) if settings.udp_port else None,
             tcp=(settings.host, settings.tcp_port) if settings.tcp_port else None,
             on_event=self._on_event,
-            flow_in_use=self._flow_in_use,
+            flow_in_use=self.agent.flow_in_use,
         )
 
     @property
@@ -380,9 +378,6 @@ class SipLegs:
             extra={"status": error.sip_status, "why": error.message, "from": event.flow.remote[0]},
         )
         self.agent.reject(event.usage, error.sip_status, self.now(), headers=headers)
-
-    def _flow_in_use(self, flow: Flow) -> bool:
-        return any(leg.flow == flow for leg in self._legs.values())
 
     async def _watch_media(self) -> None:
         while True:

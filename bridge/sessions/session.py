@@ -103,6 +103,7 @@ class Session:
         )
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
+        self._carrying = False
         self._closed = False
 
     @property
@@ -123,7 +124,7 @@ class Session:
         self._carry_out()
 
     def connect(self, stream: AudioStream) -> None:
-        """Join the audio of a leg: from here on the caller hears and is heard."""
+        """Join the audio of a leg. What is said waits in its playout until the leg is answered."""
         self._stream = stream
         stream.on_frame = self._from_caller
         stream.playout.on_started = self._playback_started
@@ -271,9 +272,16 @@ class Session:
     # What the protocol wants done
 
     def _carry_out(self) -> None:
-        while outputs := self._server.take():
-            for output in outputs:
-                self._perform(output)
+        # A backend may answer from within `generate`: what that causes waits its turn.
+        if self._carrying:
+            return
+        self._carrying = True
+        try:
+            while outputs := self._server.take():
+                for output in outputs:
+                    self._perform(output)
+        finally:
+            self._carrying = False
 
     def _perform(self, output: wanted.Output) -> None:
         match output:

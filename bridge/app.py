@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from bridge import __version__
+from bridge import __version__, metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import CascadeSettings
@@ -108,6 +108,8 @@ async def running(config: Config) -> AsyncIterator[Running]:
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)
+        metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
+        metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
         browsers = WebRtcLegs(
             plane=plane,

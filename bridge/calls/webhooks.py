@@ -18,6 +18,7 @@ import msgspec
 from standardwebhooks import Webhook
 
 import bridge
+from bridge import metrics
 from bridge.errors import ConfigError
 from bridge.ids import CallId, new_id
 
@@ -129,7 +130,9 @@ class WebhookSender:
         attempt = 0
         while while_():
             status, retry_after_s = await self._attempt(webhook_id, body)
-            if status is not None and 200 <= status < 300:
+            delivered = status is not None and 200 <= status < 300
+            metrics.webhook_attempts.labels("delivered" if delivered else "failed").inc()
+            if delivered:
                 return True
             fields = {"webhook_id": webhook_id, "status": status, "attempt": attempt + 1}
             if status == HTTPStatus.GONE:

@@ -14,6 +14,7 @@ import msgspec
 
 from bridge import metrics
 from bridge.backends import base
+from bridge.errors import BridgeError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
@@ -27,6 +28,7 @@ from bridge.sessions.clients import (
     Clients,
     SidebandClient,
 )
+from bridge.sessions.wire_audio import g711
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class Session:
             on_call=terms.on_call,
             expires_at=terms.expires_at,
             now=self._loop.time(),
-            policy=Policy(strict_voice=terms.strict_voice),
+            policy=Policy(strict_voice=terms.strict_voice, wire_audio=g711),
         )
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
@@ -111,8 +113,12 @@ class Session:
         return self._server.config
 
     async def start(self) -> None:
-        """Raises BackendError when the model cannot be reached."""
-        await self._backend.start(self._server.session, self._from_backend)
+        """Raises BackendError when the model cannot be reached; nothing is left to close then."""
+        try:
+            await self._backend.start(self._server.session, self._from_backend)
+        except (BridgeError, asyncio.CancelledError):
+            await self._backend.close()
+            raise
         metrics.sessions_live.inc()
 
     def greet(self) -> None:
@@ -186,7 +192,6 @@ class Session:
         self._backend.agent_speaking(False)
         self._server.playback_finished(key, self._loop.time())
         self._carry_out()
-        self._hang_up_if_said()
 
     def _silence(self) -> None:
         """Barge-in: the wire goes quiet first, then everybody is told what was heard."""
@@ -226,7 +231,6 @@ class Session:
             case _:
                 self._responded(event)
         self._carry_out()
-        self._hang_up_if_said()
 
     def _listened(self, event: base.ListeningEvent) -> None:
         server, now = self._server, self._loop.time()
@@ -260,6 +264,12 @@ class Session:
             case _:
                 assert_never(event)
 
+    def _cancel(self, response_id: ResponseId) -> None:
+        if response_id == self._last_word:
+            # A farewell that was taken back.
+            self._last_word = None
+        self._backend.cancel(response_id)
+
     def _hang_up_if_said(self) -> None:
         if self._last_word is None or self._farewell is not None:
             return
@@ -282,6 +292,7 @@ class Session:
                     self._perform(output)
         finally:
             self._carrying = False
+        self._hang_up_if_said()
 
     def _perform(self, output: wanted.Output) -> None:
         match output:
@@ -300,7 +311,7 @@ class Session:
             case wanted.StartResponse():
                 self._backend.generate(_generate(output))
             case wanted.CancelResponse(response_id):
-                self._backend.cancel(response_id)
+                self._cancel(response_id)
             case wanted.Transcribe(item_id, pcm):
                 self._backend.transcribe(item_id, pcm)
             case wanted.ConfigChanged():

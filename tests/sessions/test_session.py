@@ -1,0 +1,251 @@
+import json
+
+import numpy as np
+import pytest
+
+from bridge import metrics
+from bridge.backends.base import (
+    Capabilities,
+    LoopAudio,
+    ResponseFailed,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptCompleted,
+)
+from bridge.errors import BackendError
+from tests import virtual
+from tests.backends.puppet import Puppet, tone
+from tests.sessions.stage import HELLO, Stage, rest, send, total, until
+
+# Clients
+
+
+def test_everybody_is_told_the_same_in_the_same_order() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        first, second = stage.session.attach(), stage.session.attach()
+        stage.agent_says()
+        stage.play(1020)
+        await stage.session.close()
+        told = [json.dumps(event, separators=(",", ":")) for event in stage.events]
+        # session.created is for each alone; all else is shared to the byte, event ids included.
+        heard = await rest(first)
+        assert heard[1:] == (await rest(second))[1:]
+        assert [json.loads(text) for text in heard[1:]] == [json.loads(text) for text in told[1:]]
+        assert json.loads(heard[0])["type"] == "session.created"
+        assert stage.types()[-1] == "output_audio_buffer.stopped"
+
+    virtual.run(scenario())
+
+
+def test_an_error_is_told_to_the_offender_only() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        good, bad = stage.session.attach(), stage.session.attach()
+        send(stage.session, bad, {"type": "response.cancel", "event_id": "mine"})
+        send(stage.session, good, HELLO)
+        assert await until(bad, "error") == ["session.created", "error"]
+        assert "error" not in await until(good, "conversation.item.done")
+        assert "error" not in stage.types()
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_a_sideband_that_leaves_leaves_the_call_alone() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        sideband = stage.session.attach()
+        stage.session.detach(sideband)
+        stage.agent_says(ms=20)
+        stage.play(40)
+        assert stage.types()[-1] == "output_audio_buffer.stopped"
+        assert stage.owner.told == []
+        sideband.close(1000, "")
+        assert len(await rest(sideband)) == 1
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_a_plain_session_ends_with_its_last_client() -> None:
+    async def scenario() -> None:
+        stage = await Stage(on_call=False).open()
+        first, last = stage.session.attach(), stage.session.attach()
+        stage.session.detach(first)
+        assert stage.owner.told == []
+        stage.session.detach(last)
+        assert stage.owner.told == ["abandoned"]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_who_comes_too_late_is_sent_away() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        await stage.session.close()
+        late = stage.session.attach()
+        assert await rest(late) == []
+        assert late.close_code == 1000
+        send(stage.session, late, HELLO)
+        assert stage.model.orders == []
+
+    virtual.run(scenario())
+
+
+# Speaking and hearing
+
+
+def test_the_greeting_is_spoken_first() -> None:
+    async def scenario() -> None:
+        stage = await Stage(greeting="Welcome to Acme.").open()
+        stage.session.greet()
+        (order,) = stage.model.orders
+        assert order.instructions == "Greet the caller with these words: Welcome to Acme."
+        stage.model.says("Welcome to Acme.", ms=100)
+        stage.play(120)
+        types = stage.types()
+        assert types.index("output_audio_buffer.started") < types.index(
+            "output_audio_buffer.stopped"
+        )
+        assert stage.model.agent_spoke == [True, False]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_the_caller_is_heard_by_the_model() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        assert stage.stream.on_frame is not None
+        for _ in range(50):
+            stage.stream.on_frame(tone(20))
+        assert stage.model.heard_samples == 24_000
+        stage.model.emits(SpeechStarted(100))
+        stage.model.emits(SpeechStopped(900))
+        (item_id,) = stage.model.transcribing
+        stage.model.emits(TranscriptCompleted(item_id, "Good day", 0.8))
+        (order,) = stage.model.orders
+        stage.model.says("Good day to you.", ms=20)
+        assert order.items[-1]["id"] == item_id
+        assert stage.types()[1:5] == [
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "conversation.item.added",
+        ]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_looped_audio_is_played_without_a_response() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        stage.model.emits(LoopAudio(tone(20)))
+        frame = stage.playout.read()
+        assert frame is not None
+        assert np.array_equal(frame, tone(20))
+        assert stage.types() == ["session.created"]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_key_is_a_turn_to_a_model_that_hears_keys(hears: bool) -> None:
+    async def scenario() -> None:
+        model = Puppet(capabilities=Capabilities(hears_dtmf=hears))
+        stage = await Stage(model=model).open()
+        stage.session.digit("5")
+        assert stage.event("input_audio_buffer.dtmf_event_received")["event"] == "5"
+        assert len(model.orders) == hears
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_a_response_that_fails_is_told_and_the_session_goes_on() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        stage.session.greet()
+        response_id = stage.model.orders[-1].response_id
+        stage.model.emits(ResponseFailed(response_id, "server_error", "out of words"))
+        assert stage.event("response.done")["response"]["status"] == "failed"
+        stage.agent_says(ms=20)
+        assert len(stage.model.orders) == 2
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_a_new_configuration_reaches_the_model() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        sideband = stage.session.attach()
+        update = {"type": "session.update", "session": {"type": "realtime", "instructions": "Hum."}}
+        send(stage.session, sideband, update)
+        await until(sideband, "session.updated")
+        assert stage.model.config["instructions"] == stage.session.config.instructions == "Hum."
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+# The end
+
+
+def test_close_ends_every_story_and_then_every_client() -> None:
+    async def scenario() -> None:
+        live = total(metrics.sessions_live)
+        stage = await Stage().open()
+        sideband = stage.session.attach()
+        stage.agent_says(ms=2000, done=False)
+        stage.play(300)
+        await stage.session.close("remote_hangup")
+        types = [json.loads(text)["type"] for text in await rest(sideband)]
+        assert types[-1] == "response.done"
+        assert types.count("response.done") == types.count("response.created") == 1
+        assert types.count("output_audio_buffer.cleared") == 1
+        assert stage.event("conversation.item.truncated")["audio_end_ms"] == 300
+        assert (sideband.close_code, sideband.close_reason) == (1000, "remote_hangup")
+        assert stage.model.closed == 1
+        assert stage.stream.on_frame is None
+        assert stage.playout.idle
+
+        await stage.session.close()
+        stage.model.emits(SpeechStarted(0))
+        assert stage.model.closed == 1
+        assert total(metrics.sessions_live) == live
+
+    virtual.run(scenario())
+
+
+def test_an_expired_session_says_so_and_leaves() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        sideband = stage.session.attach()
+        stage.session.expire(3600)
+        assert stage.owner.told == ["expired"]
+        last = json.loads((await rest(sideband))[-1])
+        assert (last["type"], last["error"]["code"]) == ("error", "session_expired")
+        assert "60 minutes" in last["error"]["message"]
+        assert sideband.close_code == 1001
+        await stage.session.close()
+        assert sideband.close_code == 1001
+
+    virtual.run(scenario())
+
+
+def test_a_model_that_cannot_be_reached_is_closed_and_not_counted() -> None:
+    async def scenario() -> None:
+        live = total(metrics.sessions_live)
+        model = Puppet(failure=BackendError("no model"))
+        stage = Stage(model=model)
+        with pytest.raises(BackendError):
+            await stage.open()
+        assert model.closed == 1
+        assert total(metrics.sessions_live) == live
+
+    virtual.run(scenario())

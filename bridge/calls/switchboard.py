@@ -207,7 +207,8 @@ class Switchboard:
             log.warning("webhook not delivered", extra={"state": call.state.value})
 
     def _refuse(self, line: Line, status: int, reason: str) -> None:
-        if line.call.state is CallState.RINGING:
+        # Until a session runs nobody is there to talk to, accepted or not.
+        if line.call.state in (CallState.RINGING, CallState.ANSWERING):
             line.call.end_reason = reason
             line.leg.reject(status)
 
@@ -311,6 +312,7 @@ class Switchboard:
         call = line.call
         if call.state is CallState.RINGING:
             call.rejected_with = DECLINE
+            call.end_reason = "local_hangup"
             line.leg.reject(DECLINE)
         elif call.state in (CallState.ANSWERING, CallState.ACTIVE):
             call.advance("hangup")

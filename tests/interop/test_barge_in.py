@@ -1,0 +1,119 @@
+"""A caller who talks over the agent, again and again on one call; what it takes to be silent.
+
+BRIDGE_BARGE_INS sets how often. The figures are printed; the assertions are bounds that hold on a
+busy machine too.
+"""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.peers import speech
+from tests.peers.phone import SILENCE, Packet, Phone
+from tests.peers.service import Service
+
+pytestmark = pytest.mark.interop("espeak-ng", "sox")
+
+TIMES = int(os.environ.get("BRIDGE_BARGE_INS", "6"))
+TALKS_FOR_S = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class BargeIn:
+    onset_ms: float
+    """From the caller's first loud packet to the last packet of the old speech."""
+    decision_ms: float
+    """From speech_started, as a sideband saw it, to the same."""
+    truncation_error_ms: float
+
+
+class Sideband:
+    def __init__(self) -> None:
+        self.events: list[tuple[float, dict[str, Any]]] = []
+
+    async def read(self, url: str) -> None:
+        loop = asyncio.get_running_loop()
+        async with connect(url) as socket:
+            async for text in socket:
+                self.events.append((loop.time(), json.loads(text)))
+
+    async def next(self, kind: str, since: float, timeout_s: float = 10.0) -> tuple[float, Any]:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for at, event in self.events:
+                    if at > since and event["type"] == kind:
+                        return at, event
+                await asyncio.sleep(0.01)
+
+
+def spoken(packets: list[Packet], began: float, cut: float) -> list[Packet]:
+    """Packets from the start of the agent's item, a marker, to the last that is not silence.
+
+    The answer to the interruption is more than 200 ms away: there is silence to end in.
+    """
+    start = next(i for i, p in enumerate(packets) if p.marker and p.arrived_at > began - 0.05)
+    kept = [p for p in packets[start:] if p.arrived_at < cut + 0.2]
+    while kept and kept[-1].payload == SILENCE:
+        kept.pop()
+    return kept
+
+
+async def one(phone: Phone, sideband: Sideband) -> BargeIn:
+    begun = phone.loop.time()
+    began, _ = await sideband.next("output_audio_buffer.started", begun)
+    await asyncio.sleep(TALKS_FOR_S)
+    asked_at = phone.loop.time()
+    phone.spoke_at = None
+    phone.say(speech.samples("Repeat please."))
+    started_at, _ = await sideband.next("input_audio_buffer.speech_started", asked_at)
+    cut_at, truncated = await sideband.next("conversation.item.truncated", asked_at)
+    await asyncio.sleep(0.2)
+    assert phone.spoke_at is not None
+    old = spoken(phone.packets, began, cut_at)
+    last = old[-1].arrived_at
+    return BargeIn(
+        onset_ms=(last - phone.spoke_at) * 1000,
+        decision_ms=(last - started_at) * 1000,
+        truncation_error_ms=abs(len(old) * 20 - truncated["audio_end_ms"]),
+    )
+
+
+def p95(values: list[float]) -> float:
+    return round(quantiles(values, n=20, method="inclusive")[-1], 1)
+
+
+def test_silence_comes_fast_and_the_model_is_told_what_was_heard() -> None:
+    async def scenario(service: Service) -> list[BargeIn]:
+        phone = await Phone(service.sip).open()
+        await phone.call()
+        call_id = service.calls()[0]["id"]
+        sideband = Sideband()
+        url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
+        reading = asyncio.create_task(sideband.read(url))
+        # The greeting may have begun before the sideband came: it is not measured.
+        await asyncio.sleep(2.0)
+        phone.say(speech.samples("Repeat please."))
+        measured = [await one(phone, sideband) for _ in range(TIMES)]
+        phone.hangup()
+        await asyncio.wait_for(reading, 5)
+        await phone.close()
+        return measured
+
+    with Service() as service:
+        measured = asyncio.run(scenario(service))
+    onset = p95([m.onset_ms for m in measured])
+    decision = p95([m.decision_ms for m in measured])
+    truncation = p95([m.truncation_error_ms for m in measured])
+    print(
+        f"\n{len(measured)} barge-ins, p95: voice onset to last old packet {onset} ms, "
+        f"speech_started to last old packet {decision} ms, truncation error {truncation} ms"
+    )
+    assert onset <= 400
+    assert decision <= 60
+    assert truncation <= 40

@@ -58,6 +58,14 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
+def _warn(config: Config) -> None:
+    if config.session.backend == "cascade" and not config.cascade.llm.model.startswith("scripted:"):
+        log.warning(
+            "the embedded recogniser gets about half of the words of free speech wrong",
+            extra={"stt": config.cascade.stt, "model": config.cascade.llm.model},
+        )
+
+
 def _cascade(config: Config) -> CascadeSettings:
     cascade = config.cascade
     return CascadeSettings(
@@ -96,6 +104,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         kind = config.session.backend
+        _warn(config)
         backends = make_backends(_cascade(config))
         stack.push_async_callback(backends.close)
         await backends.start({kind})

@@ -168,11 +168,13 @@ class AudioStream:
         )
 
     def close(self) -> None:
-        """Say BYE and free the codec. Idempotent."""
+        """Say BYE, if anything was said before, and free the codec. Idempotent."""
         if self.closed:
             return
         self.closed = True
-        self.wire.send_rtcp(self._compound(ReceiverReport(self.ssrc), Bye((self.ssrc,))))
+        # RFC 3550 section 6.3.7; an address that only an offer named may not be the caller's.
+        if self.packets_sent:
+            self.wire.send_rtcp(self._compound(ReceiverReport(self.ssrc), Bye((self.ssrc,))))
         self.inbound.close()
 
     @property

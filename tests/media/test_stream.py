@@ -166,12 +166,19 @@ def test_a_new_source_is_measured_anew() -> None:
 
 def test_closing_says_bye_once() -> None:
     stream, wire = make_stream()
+    stream.packets_sent = 1
     stream.close()
     stream.close()
     assert len(wire.rtcp) == 1
     report, _, bye = parse_compound(wire.rtcp[0])
     assert report == ReceiverReport(OURS)
     assert bye == Bye((OURS,))
+
+
+def test_who_never_spoke_does_not_say_bye() -> None:
+    stream, wire = make_stream()
+    stream.close()
+    assert wire.rtcp == []
 
 
 def test_each_stream_has_its_own_random_source() -> None:

@@ -1,4 +1,8 @@
-"""A loop whose clock jumps to the next timer instead of waiting for it."""
+"""A loop whose clock jumps to the next timer instead of waiting for it.
+
+`patience_s` is how long it really waits before each jump, for loops with sockets: the kernel may
+take a moment to hand a datagram over.
+"""
 
 import asyncio
 import selectors
@@ -12,27 +16,28 @@ A_DAY_S = 86_400.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
         super().__init__()
         self.now = START
+        self.patience_s = patience_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(self.patience_s if timeout else 0)
         if not ready and timeout:
             self.now += timeout
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.selector = _JumpingSelector()
+    def __init__(self, patience_s: float = 0.0) -> None:
+        self.selector = _JumpingSelector(patience_s)
         super().__init__(self.selector)
 
     def time(self) -> float:
         return self.selector.now
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, patience_s: float = 0.0) -> T:
     """As asyncio.run; what would wait forever times out at once, and no task may be left."""
 
     async def limited() -> T:
@@ -42,7 +47,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(patience_s)) as runner:
         return runner.run(limited())
 
 

@@ -77,6 +77,7 @@ class SipLeg:
         self._local = self._negotiate(body) if body else phones.offer(socket)
         self._offered = not body
         self._ended = False
+        self._media_due_since = 0.0
 
     @property
     def stream(self) -> AudioStream | None:
@@ -130,7 +131,7 @@ class SipLeg:
             self.finish("no_media")
             self._phones.kick()
         elif self.confirmed_at is None:
-            self.confirmed_at = self._phones.now()
+            self.confirmed_at = self._media_due_since = self._phones.now()
             self._phones.carry(self._stream, self._socket)
             if self.listener is not None:
                 self.listener.leg_answered()
@@ -164,7 +165,7 @@ class SipLeg:
         if self._stream is None or self.confirmed_at is None:
             return
         last = self._stream.stats.last_received_at
-        quiet_s = now - max(self.confirmed_at, last if last is not None else 0.0)
+        quiet_s = now - max(self._media_due_since, last if last is not None else 0.0)
         if quiet_s > (HELD_TIMEOUT_S if self._stream.held else timeout_s):
             self._phones.agent.hangup(self.usage, now)
             self.finish("media_timeout")
@@ -199,7 +200,10 @@ class SipLeg:
             self._stream.on_digit = self._digit
             self._socket.on_rtp = self._stream.receive_rtp
             self._socket.on_rtcp = self._stream.receive_rtcp
+        self._stream.telephone_event = media.telephone_event
         self._stream.held = media.direction != "sendrecv"
+        # A caller who was on hold for long has only now been asked to speak.
+        self._media_due_since = self._phones.now()
 
     def _digit(self, digit: str) -> None:
         if self.listener is not None:

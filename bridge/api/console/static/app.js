@@ -83,7 +83,8 @@ phone.addEventListener("state", ({ detail: state }) => {
 function ended() {
   for (const meter of Object.values(meters)) meter.stop();
   $("agent").srcObject = null;
-  $("dialled").textContent = talkingSince ? `Call ended after ${elapsed(talkingSince)}` : "Press Call to talk to the agent";
+  if (talkingSince) $("state").textContent = "Ended";
+  $("dialled").textContent = `Press Call to talk ${talkingSince ? "again" : "to the agent"}`;
   talkingSince = 0;
   mute(false);
   mark();
@@ -283,7 +284,8 @@ $("key-form").addEventListener("submit", (event) => {
 $("notice").lastElementChild.addEventListener("click", () => notice(null));
 
 function tick() {
-  $("timer").textContent = phone.state === "talking" ? elapsed(talkingSince) : "";
+  // What a call lasted stays on show until the next.
+  if (!idle()) $("timer").textContent = elapsed(talkingSince);
 }
 setInterval(tick, 500);
 

@@ -2,9 +2,13 @@
 
 const WHO = { user: "Caller", assistant: "Agent", system: "System" };
 
+// What a pressed key says when it is a turn of the caller.
+const KEY_TURN = /^\[dtmf\] (\S)$/;
+
 export class Transcript {
   #list;
   #entries = new Map();
+  #pressed = [];
 
   constructor(list) {
     this.#list = list;
@@ -13,6 +17,7 @@ export class Transcript {
 
   clear(words = "What is said appears here.") {
     this.#entries.clear();
+    this.#pressed = [];
     const empty = document.createElement("li");
     empty.className = "empty";
     empty.textContent = words;
@@ -45,15 +50,17 @@ export class Transcript {
       case "response.output_item.done":
         return this.#item(event.item);
       case "input_audio_buffer.dtmf_event_received":
-        return this.#aside(`key-${crypto.randomUUID()}`, "Key", event.event);
+        return this.#key(event.event);
     }
   }
 
   #item(item, previous) {
     if (!item?.id) return;
     if (item.type === "message" && WHO[item.role]) {
-      const entry = this.#entry(item.id) ?? this.#add(item.id, item.role, previous);
       const words = (item.content ?? []).map((part) => part.transcript ?? part.text ?? "").join("");
+      const key = item.role === "user" && KEY_TURN.exec(words);
+      if (key) return this.#turn(item.id, key[1], previous);
+      const entry = this.#entry(item.id) ?? this.#add(item.id, item.role, previous);
       // Items arrive empty and are filled by deltas: an empty copy never wipes what was heard.
       if (words) this.#write(entry, words);
     } else if (item.type === "function_call" && item.status !== "in_progress") {
@@ -61,6 +68,22 @@ export class Transcript {
     } else if (item.type === "function_call_output") {
       this.#aside(item.id, "Result", item.output, previous);
     }
+  }
+
+  // A key is told twice where it is a turn: when it is pressed, and as an item.
+  #key(digit) {
+    const id = `key-${crypto.randomUUID()}`;
+    this.#pressed.push({ id, digit });
+    this.#aside(id, "Key", digit);
+  }
+
+  #turn(id, digit, previous) {
+    if (this.#entry(id)) return;
+    const at = this.#pressed.findIndex((key) => key.digit === digit);
+    if (at < 0) return this.#aside(id, "Key", digit, previous);
+    const [key] = this.#pressed.splice(at, 1);
+    this.#entries.set(id, this.#entry(key.id));
+    this.#entries.delete(key.id);
   }
 
   #entry(id) {
@@ -92,7 +115,10 @@ export class Transcript {
     const said = document.createElement("span");
     said.className = "said";
     node.append(who, said);
-    const before = this.#entry(previous)?.node;
+    let before = this.#entry(previous)?.node;
+    // Keys pressed since then are no items: the conversation goes on below them.
+    const keys = this.#pressed.map(({ id }) => this.#entry(id)?.node);
+    while (before && keys.includes(before.nextElementSibling)) before = before.nextElementSibling;
     this.#follow(() => (before ? before.after(node) : this.#list.append(node)));
     const entry = { node, said, words: "" };
     this.#entries.set(id, entry);

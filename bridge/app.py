@@ -6,6 +6,7 @@ import gc
 import logging
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -143,8 +144,9 @@ async def running(config: Config) -> AsyncIterator[Running]:
         stack.push_async_callback(sip.close)
         stack.push_async_callback(switchboard.close)
 
-        started = Running(switchboard, sip, _http_url(config), sip.uris)
-        await _serve_http(config, started, stack)
+        listener = stack.enter_context(_listen(config))
+        started = Running(switchboard, sip, _http_url(config, listener), sip.uris)
+        await _serve_http(config, started, listener, stack)
         stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
         stack.callback(sip.drain)
 
@@ -199,13 +201,29 @@ def _sip_settings(config: Config) -> SipSettings:
     )
 
 
-def _http_url(config: Config) -> str:
+def _listen(config: Config) -> socket.socket:
+    host, port = config.http.host, config.http.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"http.port {port} on {host} cannot be opened: {error.strerror}; "
+            "is another service using it?",
+            param="http.port",
+        ) from None
+
+
+def _http_url(config: Config, listener: socket.socket) -> str:
     scheme = "https" if config.http.tls_certificate else "http"
-    host = "127.0.0.1" if config.http.host in {"0.0.0.0", "::"} else config.http.host
-    return f"{scheme}://{host}:{config.http.port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.http.host, config.http.host)
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"
 
 
-async def _serve_http(config: Config, started: Running, stack: AsyncExitStack) -> None:
+async def _serve_http(
+    config: Config, started: Running, listener: socket.socket, stack: AsyncExitStack
+) -> None:
     api = create_api(
         started.switchboard,
         config=ApiSettings(
@@ -216,33 +234,33 @@ async def _serve_http(config: Config, started: Running, stack: AsyncExitStack) -
         ready=lambda: not started.switchboard.draining,
         sip_uris=lambda: started.sip_uris,
     )
-    server = _HttpServer(
-        uvicorn.Config(
-            api,
-            host=config.http.host,
-            port=config.http.port,
-            ssl_certfile=config.http.tls_certificate or None,
-            ssl_keyfile=config.http.tls_private_key or None,
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
+    settings = uvicorn.Config(
+        api,
+        ssl_certfile=config.http.tls_certificate or None,
+        ssl_keyfile=config.http.tls_private_key or None,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
+    try:
+        settings.load()
+    except OSError as error:
+        raise ConfigError(
+            f"http.tls_certificate or http.tls_private_key cannot be used: {error}",
+            param="http.tls_certificate",
+        ) from None
+    server = _HttpServer(settings)
     tasks = TaskOwner("http")
-    tasks.spawn(server.serve(), name="server")
+    tasks.spawn(server.serve(sockets=[listener]), name="server")
     stack.push_async_callback(tasks.close)
     while not server.started:
         if not len(tasks):
-            raise ConfigError(
-                f"http.port {config.http.port} on {config.http.host} cannot be opened; "
-                "is another service using it?",
-                param="http.port",
-            )
+            raise ConfigError("the HTTP server did not start; the log says why", param="http.port")
         await asyncio.sleep(0.01)
 
     async def stop() -> None:

@@ -1,0 +1,152 @@
+import asyncio
+import gc
+import json
+import socket
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from bridge.app import Running, running
+from bridge.config import Config, load
+from bridge.errors import ConfigError
+from tests.peers.phone import Phone
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+def garbage_collection() -> Iterator[None]:
+    """As it was: a service tunes it for its process."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def config(**more: object) -> Config:
+    sip_port = free_port(socket.SOCK_DGRAM)
+    settings = {
+        "session.backend": "echo",
+        "http.port": 0,
+        "sip.udp_port": sip_port,
+        "sip.tcp_port": sip_port,
+        "limits.drain_timeout_s": 0,
+    }
+    return load(environment={}, overrides=settings | more)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Nothing that the service began may outlive it."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await scenario
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+async def phone_for(settings: Config) -> Phone:
+    return await Phone((HOST, settings.sip.udp_port)).open()
+
+
+def attach(service: Running, query: str) -> connect:
+    return connect(
+        f"{service.http_url.replace('http', 'ws', 1)}/v1/realtime?{query}",
+        additional_headers={"Authorization": "Bearer any"},
+    )
+
+
+def test_a_call_from_start_to_stop() -> None:
+    async def scenario() -> None:
+        settings = config()
+        async with running(settings) as service:
+            phone = await (await phone_for(settings)).call()
+            (record,) = service.switchboard.live()
+            async with attach(service, f"call_id={record['id']}") as sideband:
+                created = json.loads(await sideband.recv())
+                assert created["type"] == "session.created"
+                assert created["session"]["id"] == record["session_id"]
+                await sideband.send('{"type": "response.create"}')
+                types = set()
+                while "output_audio_buffer.stopped" not in types:
+                    types.add(json.loads(await sideband.recv())["type"])
+                phone.hangup()
+                async for _ in sideband:
+                    pass
+                assert sideband.close_code == 1000
+            assert max(packet.peak for packet in phone.packets) > 1000
+            assert (len(service.switchboard), len(service.sip)) == (0, 0)
+            await phone.close()
+
+    run(scenario())
+
+
+def test_stopping_hangs_up_and_lets_every_client_go() -> None:
+    async def scenario() -> None:
+        settings = config()
+        async with running(settings) as service:
+            phone = await (await phone_for(settings)).call()
+            (record,) = service.switchboard.live()
+            sideband = await attach(service, f"call_id={record['id']}")
+            plain = await attach(service, "model=echo")
+            await sideband.recv()
+            await plain.recv()
+        await asyncio.wait_for(phone.ended.wait(), 1)
+        for client in (sideband, plain):
+            await client.wait_closed()
+            assert client.close_code == 1000
+        await phone.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [(socket.SOCK_STREAM, "http.port"), (socket.SOCK_DGRAM, "sip.udp_port")]
+)
+def test_a_port_that_is_taken(kind: socket.SocketKind, setting: str) -> None:
+    async def scenario() -> None:
+        with socket.socket(socket.AF_INET, kind) as taken:
+            taken.bind((HOST, 0))
+            if kind is socket.SOCK_STREAM:
+                taken.listen()
+            port = taken.getsockname()[1]
+            with pytest.raises(ConfigError, match=str(port)) as raised:
+                async with running(config(**{setting: port})):
+                    pass
+        assert raised.value.param == setting
+
+    run(scenario())
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "certificate.pem"
+        file.write_text("not a certificate")
+        tls = {"http.tls_certificate": str(file), "http.tls_private_key": str(file)}
+        with pytest.raises(ConfigError) as raised:
+            async with running(config(**tls)):
+                pass
+        assert raised.value.param == "http.tls_certificate"
+
+    run(scenario())
+
+
+def test_a_service_may_be_started_again_in_the_same_place() -> None:
+    async def scenario() -> None:
+        settings = config(**{"http.port": free_port(socket.SOCK_STREAM)})
+        for _ in range(2):
+            async with running(settings) as service:
+                assert service.http_url == f"http://{HOST}:{settings.http.port}"
+
+    run(scenario())

@@ -14,9 +14,9 @@ COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY scripts ./scripts
 COPY bridge ./bridge
 COPY config ./config
-RUN sh -c '. scripts/environment' && chown -R root:root /opt/bridge
+RUN scripts/install
 
-USER bridge
+USER 10001
 EXPOSE 8080/tcp 5060/udp 5060/tcp
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["/opt/bridge/.venv/bin/python", "-c", "import sys, urllib.request as u; sys.exit(u.urlopen('http://127.0.0.1:8080/healthz', timeout=2).status != 200)"]

@@ -1,5 +1,6 @@
-# Signalling, media and HTTP in one process; run with --network host, or publish 8080/tcp,
-# 5060/udp, 5060/tcp and the RTP range, and set sip.advertised_address.
+# Signalling, media and HTTP in one process. Alone it listens on loopback only: run it with
+# --network host, or publish 8080/tcp, 5060/udp, 5060/tcp and the RTP range, and give it settings,
+# such as those of config/public.toml, by --config or BRIDGE_<SECTION>__<KEY>.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 \
@@ -22,4 +23,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["/opt/bridge/.venv/bin/python", "-c", "import sys, urllib.request as u; sys.exit(u.urlopen('http://127.0.0.1:8080/healthz', timeout=2).status != 200)"]
 
 ENTRYPOINT ["/opt/bridge/.venv/bin/bridge"]
-CMD ["serve", "--config", "config/public.toml"]
+CMD ["serve"]

@@ -23,6 +23,7 @@ from bridge.tasks import TaskOwner
 log = logging.getLogger(__name__)
 
 ENDED_RECORDS = 10_000  # kept for GET and for idempotent repeats
+SETTLING_S = 5.0
 TEMPORARILY_UNAVAILABLE = 480
 DECLINE = 603
 
@@ -413,5 +414,8 @@ class Switchboard:
             owner.session_abandoned()
 
     async def close(self) -> None:
-        await self._tasks.settle(timeout_s=5.0)
+        """What is ending may end: a hangup is followed by the close of its session."""
+        deadline = self._loop.time() + SETTLING_S
+        while len(self._tasks) and self._loop.time() < deadline:
+            await self._tasks.settle(timeout_s=deadline - self._loop.time())
         await self._tasks.close()

@@ -193,10 +193,22 @@ def test_draining_ends_what_does_not_end() -> None:
         ringing, second = desk.call()
         await desk.board.open_session("", None)
         await desk.board.drain(30)
-        await virtual.settle()
+        await desk.close()
         assert talking.verbs[-1] == "hangup"
         assert ringing.verbs[-1] == "reject 603"
         assert desk.state(first) == desk.state(second) == "ended: local_hangup"
+
+    virtual.run(scenario())
+
+
+def test_a_model_that_never_starts_does_not_hold_up_the_end() -> None:
+    async def scenario() -> None:
+        desk = Desk(unreachable=True)
+        leg, call_id = desk.call()
+        await virtual.settle()
+        await desk.board.drain(0)
         await desk.close()
+        assert leg.verbs == ["ring", "hangup"]
+        assert desk.state(call_id) == "ended: local_hangup"
 
     virtual.run(scenario())

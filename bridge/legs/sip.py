@@ -40,7 +40,8 @@ HELD_TIMEOUT_S = 3600.0
 
 RINGING = 180
 OK = 200
-NOT_ACCEPTABLE_HERE = 488
+UNAVAILABLE = 503
+RETRY_LATER = (("Retry-After", "5"),)  # without it a 503 is taken for a 500 (RFC 3261 21.5.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class SipLeg:
         self._phones.kick()
 
     def reject(self, status: int) -> None:
-        self._phones.agent.reject(self.usage, status, self._phones.now())
+        headers = RETRY_LATER if status == UNAVAILABLE else ()
+        self._phones.agent.reject(self.usage, status, self._phones.now(), headers=headers)
         self.finish("rejected")
         self._phones.kick()
 
@@ -362,7 +364,7 @@ class SipLegs:
         try:
             socket = self._ports.open()
         except OverloadedError as error:
-            self._refuse(event, error, (("Retry-After", "5"),))
+            self._refuse(event, error, RETRY_LATER)
             return
         try:
             leg = SipLeg(self, event, socket)

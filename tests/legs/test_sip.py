@@ -248,11 +248,13 @@ def test_cancel() -> None:
     play(scenario)
 
 
-def test_reject() -> None:
+@pytest.mark.parametrize(("status", "retry_after"), [(486, None), (603, None), (503, "5")])
+def test_reject(status: int, retry_after: str | None) -> None:
     async def scenario(exchange: Exchange) -> None:
         handset = await exchange.ringing()
-        exchange.leg.reject(486)
-        await handset.response(486)
+        exchange.leg.reject(status)
+        refusal = await handset.response(status)
+        assert refusal.headers.get("Retry-After") == retry_after
         handset.send("ACK")
         assert exchange.told == ["rejected"]
 

@@ -1,34 +1,11 @@
 import asyncio
-import selectors
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bridge.media.clock import ClockStats, MediaClock
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting it moves the loop's clock on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout:
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.selector = _JumpingSelector()
-        super().__init__(self.selector)
-
-    def time(self) -> float:
-        return self.selector.now
+from tests.virtual import VirtualLoop
 
 
 class Plane:

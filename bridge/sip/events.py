@@ -21,6 +21,8 @@ class Flow:
     remote: tuple[str, int]
     key: int = 0
     """Tells two connections between the same addresses apart; 0 for UDP."""
+    server_name: str = ""
+    """TLS connections we open: what the peer's certificate must name; its address when empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class Session:
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._carrying = False
+        self._closing = False
         self._closed = False
 
     @property
@@ -198,7 +199,8 @@ class Session:
         now = self._loop.time()
         cuts = self._stream.playout.clear() if self._stream is not None else []
         if cuts:
-            metrics.barge_ins.inc()
+            if not self._closing:
+                metrics.barge_ins.inc()
             self._backend.agent_speaking(False)
         self._last_word = None
         if self._farewell is not None:
@@ -332,8 +334,9 @@ class Session:
 
     async def close(self, reason: str = "call ended") -> None:
         """Every open response is closed, every client gets the end of the story. Idempotent."""
-        if self._closed:
+        if self._closing:
             return
+        self._closing = True
         if self._farewell is not None:
             self._farewell.cancel()
         self._server.finish(self._loop.time())

@@ -198,7 +198,7 @@ def test_a_new_configuration_reaches_the_model() -> None:
 
 def test_close_ends_every_story_and_then_every_client() -> None:
     async def scenario() -> None:
-        live = total(metrics.sessions_live)
+        live, cuts = total(metrics.sessions_live), total(metrics.barge_ins)
         stage = await Stage().open()
         sideband = stage.session.attach()
         stage.agent_says(ms=2000, done=False)
@@ -218,6 +218,7 @@ def test_close_ends_every_story_and_then_every_client() -> None:
         stage.model.emits(SpeechStarted(0))
         assert stage.model.closed == 1
         assert total(metrics.sessions_live) == live
+        assert total(metrics.barge_ins) == cuts
 
     virtual.run(scenario())
 

@@ -163,7 +163,7 @@ class Switchboard:
 
     def incoming(self, leg: Leg) -> None:
         """A phone rings: ask the webhook, or answer with the default session without one."""
-        if self._draining or len(self._lines) >= self._limits.max_calls:
+        if self._is_closed:
             leg.reject(OverloadedError.sip_status)
             return
         line = self._open_line(leg)
@@ -175,6 +175,11 @@ class Switchboard:
             self._tasks.spawn(self._accept_by_default(line), name="accept")
         else:
             self._tasks.spawn(self._announce(line, self._webhooks), name="webhook")
+
+    @property
+    def _is_closed(self) -> bool:
+        """To new calls."""
+        return self._draining or len(self._lines) >= self._limits.max_calls
 
     def _open_line(self, leg: Leg) -> Line:
         call = Call(
@@ -221,11 +226,14 @@ class Switchboard:
             RequestError: the session cannot.
             OverloadedError, BackendError: not now.
         """
-        if self._draining or len(self._lines) >= self._limits.max_calls:
-            raise OverloadedError("No room for another call", param=None)
+        if self._is_closed:
+            raise OverloadedError("No room for another call")
         if session is not None:
             SessionConfig.create(session, defaults=self._defaults.config)
         leg, answer = await self._browsers.offer(sdp)
+        if self._is_closed:
+            leg.reject(OverloadedError.sip_status)
+            raise OverloadedError("No room for another call")
         line = self._open_line(leg)
         await self._answer(line, session)
         return line.call.call_id, answer

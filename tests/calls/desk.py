@@ -1,5 +1,6 @@
 """A switchboard with everything around it: phones that ring, browsers, a webhook, puppets."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +32,18 @@ class Announced(WebhookSender):
 
 
 class Browsers:
+    """`legs` in the order of their offers; each takes its time to be gathered."""
+
     def __init__(self) -> None:
-        self.leg = Extension("webrtc")
+        self.legs: list[Extension] = []
 
     async def offer(self, sdp: str) -> tuple[Leg, str]:
-        return self.leg, ANSWER_SDP
+        leg = Extension("webrtc")
+        # Media is negotiated by the time the connection is up.
+        leg.stream = None
+        self.legs.append(leg)
+        await asyncio.sleep(0)
+        return leg, ANSWER_SDP
 
 
 class Desk:

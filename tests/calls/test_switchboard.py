@@ -18,7 +18,7 @@ from bridge.ids import CallId
 from tests import virtual
 from tests.backends.puppet import tone
 from tests.calls.desk import ANSWER_SDP, SESSION, Desk
-from tests.legs.extension import FROM, TO, Extension
+from tests.legs.extension import FROM, TO, Extension, new_stream
 
 OTHER = {**SESSION, "instructions": "Be long."}
 
@@ -234,16 +234,13 @@ def test_a_leg_that_cannot_be_answered_ends_its_session() -> None:
 def test_a_browser_is_answered_at_once_and_talks_by_its_channel() -> None:
     async def scenario() -> None:
         desk = Desk(webhook=True)
-        leg = desk.browsers.leg
-        leg.stream, stream = None, leg.stream
         call_id, answer = await desk.board.offer("v=0", SESSION)
+        (leg,) = desk.browsers.legs
         assert (answer, leg.verbs) == (ANSWER_SDP, ["answer"])
-        # Media is negotiated by the time the connection is up.
-        leg.stream = stream
+        stream = leg.stream = new_stream()
         leg.acknowledges()
         assert desk.state(call_id) == "active"
         leg.writes('{"type": "response.create"}')
-        assert stream is not None
         assert stream.on_frame is not None
         stream.on_frame(tone(20))
         assert desk.model.heard_samples == 480
@@ -261,7 +258,7 @@ def test_a_browser_with_a_wrong_session_is_told_before_anything_begins() -> None
         desk = Desk()
         with pytest.raises(RequestError):
             await desk.board.offer("v=0", {"type": "unheard-of"})
-        assert (desk.board.live(), desk.models, desk.browsers.leg.verbs) == ([], [], [])
+        assert (desk.board.live(), desk.models, desk.browsers.legs) == ([], [], [])
         await desk.close()
 
     virtual.run(scenario())
@@ -302,6 +299,20 @@ def test_no_room() -> None:
         next_leg, _ = desk.call()
         assert next_leg.verbs == ["ring"]
         next_leg.ends("cancelled")
+        await desk.close()
+
+    virtual.run(scenario())
+
+
+def test_offers_at_the_same_time_share_the_room() -> None:
+    async def scenario() -> None:
+        desk = Desk(limits=Limits(max_calls=1))
+        offers = (desk.board.offer("v=0", None) for _ in range(3))
+        outcomes = await asyncio.gather(*offers, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [tuple, OverloadedError, OverloadedError]
+        taken, *late = desk.browsers.legs
+        assert [leg.verbs for leg in late] == [["reject 503"], ["reject 503"]]
+        taken.ends("connection_lost")
         await desk.close()
 
     virtual.run(scenario())

@@ -19,6 +19,10 @@ class NoWire:
         pass
 
 
+def new_stream() -> AudioStream:
+    return AudioStream(PCMU, payload_type=0, wire=NoWire(), cname="test")
+
+
 class Extension:
     """`failure` is what `answer` raises, having refused the far end."""
 
@@ -30,9 +34,7 @@ class Extension:
         self.kind: Literal["sip", "webrtc"] = kind
         self.listener: LegListener | None = None
         self.headers = (("From", FROM), ("To", TO)) if kind == "sip" else ()
-        self.stream: AudioStream | None = AudioStream(
-            PCMU, payload_type=0, wire=NoWire(), cname="test"
-        )
+        self.stream: AudioStream | None = new_stream()
         self.verbs: list[str] = []
         self.messages: list[str] = []
         self.failure = failure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from bridge.audio import codecs
-from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
+from bridge.errors import BridgeError, ConfigError, SdpError
 from bridge.ids import random_base62
 from bridge.legs.base import LegListener
 from bridge.media.plane import MediaPlane
@@ -363,7 +363,7 @@ class SipLegs:
         now = self.now()
         try:
             socket = self._ports.open()
-        except OverloadedError as error:
+        except BridgeError as error:
             self._refuse(event, error, RETRY_LATER)
             return
         try:

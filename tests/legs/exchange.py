@@ -129,9 +129,9 @@ class Handset(asyncio.DatagramProtocol):
 
 
 class Exchange:
-    def __init__(self, *, pairs: int = 4, admits: bool = True) -> None:
+    def __init__(self, *, pairs: int = 4, admits: bool = True, media_host: str = HOST) -> None:
         low = random.randrange(20_000, 28_000, 2)
-        self.ports = PortPool(HOST, low, low + 2 * pairs)
+        self.ports = PortPool(media_host, low, low + 2 * pairs)
         self.plane = MediaPlane()
         self.poller = RtpPoller()
         self.legs: list[SipLeg] = []

@@ -11,14 +11,21 @@ from bridge.sdp.description import SessionDescription
 from bridge.sip.message import Response
 from tests import virtual
 from tests.backends.puppet import tone
-from tests.legs.exchange import Exchange, Handset, sdp
+from tests.legs.exchange import HOST, Exchange, Handset, sdp
 
 Scenario = Callable[[Exchange], Awaitable[None]]
 
 
-def play(scenario: Scenario, *, pairs: int = 4, admits: bool = True, goes_on: bool = True) -> None:
+def play(
+    scenario: Scenario,
+    *,
+    pairs: int = 4,
+    admits: bool = True,
+    media_host: str = HOST,
+    goes_on: bool = True,
+) -> None:
     async def main() -> None:
-        exchange = await Exchange(pairs=pairs, admits=admits).open()
+        exchange = await Exchange(pairs=pairs, admits=admits, media_host=media_host).open()
         try:
             await scenario(exchange)
             await virtual.settle()
@@ -199,6 +206,17 @@ def test_no_rtp_port_is_free() -> None:
         taken.close()
 
     play(scenario, pairs=1)
+
+
+def test_media_cannot_be_had_at_all() -> None:
+    async def scenario(exchange: Exchange) -> None:
+        handset = await exchange.handset()
+        handset.send("INVITE", body=sdp(handset.rtp_port))
+        await handset.response(500)
+        handset.send("ACK")
+        assert exchange.legs == []
+
+    play(scenario, media_host="192.0.2.1")
 
 
 def test_draining() -> None:

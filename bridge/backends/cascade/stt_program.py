@@ -27,7 +27,9 @@ NOISE = 150.0
 MIN_PEAK = 100  # -50 dBFS: nobody spoke
 MIN_SAMPLES = RATE // 10
 MAX_GRAMMARS = 64
-EDGE = RATE // 10  # samples of silence kept around the speech
+EDGE = RATE // 10  # samples kept around the speech
+# Quiet added at either end: without it the search may end before the last word has.
+QUIET = RATE // 10
 MAX_DICTATION = RATE * 30
 
 
@@ -118,6 +120,7 @@ def prepare(pcm: Pcm) -> bytes:
     if peak < MIN_PEAK or loud[-1] - loud[0] < MIN_SAMPLES:
         return b""
     samples = samples[max(0, loud[0] - EDGE) : loud[-1] + EDGE] * (PEAK / peak)
+    samples = np.pad(samples, QUIET)
     # Seeded: the same utterance gives the same words.
     noise: NDArray[np.float64] = np.random.default_rng(0).normal(0.0, NOISE, len(samples))
     return np.clip(samples + noise, -32767, 32767).astype("<i2").tobytes()

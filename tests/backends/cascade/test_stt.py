@@ -11,6 +11,7 @@ from bridge.audio.resample import Resampler
 from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade import stt
 from bridge.backends.cascade.stt import Hints, PocketSphinx
+from bridge.backends.cascade.stt_program import QUIET, prepare
 from bridge.backends.cascade.tts import EspeakVoice
 from bridge.errors import BackendError, OverloadedError
 
@@ -49,6 +50,14 @@ def test_the_menu_is_heard_over_a_telephone() -> None:
                 assert heard == phrase, voice
 
     with_recogniser(use)
+
+
+def test_words_that_fill_a_recording_get_quiet_around_them() -> None:
+    tone = 8000 * np.sin(2 * np.pi * 300 * np.arange(MODEL_RATE) / MODEL_RATE)
+    speech = np.frombuffer(prepare(tone.astype(np.int16)), np.int16)
+    assert np.abs(speech[:QUIET]).max() < 1000
+    assert np.abs(speech[-QUIET:]).max() < 1000
+    assert np.abs(speech[QUIET : QUIET + 800]).max() > 8000
 
 
 def test_silence_noise_and_open_questions_have_no_words() -> None:

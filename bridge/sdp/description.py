@@ -102,7 +102,8 @@ def _parse_connection(value: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class MediaDescription:
-    """One m= line and what belongs to it; `kind` and `protocol` as written."""
+    """One m= line and what belongs to it; `kind` and `protocol` as written. The repr leaves the
+    attributes out: there may be keys among them."""
 
     kind: str
     port: int
@@ -110,7 +111,7 @@ class MediaDescription:
     formats: tuple[str, ...]
     connection: str | None = None
     bandwidth: tuple[str, ...] = ()
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[Attribute, ...] = field(default=(), repr=False)
 
     @classmethod
     def parse_line(cls, value: str) -> Self:
@@ -172,7 +173,7 @@ class SessionDescription:
     connection: str | None = None
     bandwidth: tuple[str, ...] = ()
     timing: str = "0 0"
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[Attribute, ...] = field(default=(), repr=False)
     media: tuple[MediaDescription, ...] = ()
 
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from bridge.errors import SdpError
+from bridge.sdp.crypto import PLAIN, SECURE_PROTOCOLS, Crypto, CryptoPair, MediaSecurity
 from bridge.sdp.description import (
     Attribute,
     Direction,
@@ -27,7 +28,7 @@ CODECS = {
 }
 OFFERED_PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 96}
 
-PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
+PROTOCOLS = ("RTP/AVP", "RTP/AVPF", *SECURE_PROTOCOLS)
 PTIMES_MS = (10, 20, 30, 40, 60)
 DEFAULT_PTIME_MS = 20
 
@@ -53,7 +54,7 @@ NOT_RECEIVING: dict[Direction, Direction] = {
 @dataclass(frozen=True, slots=True)
 class NegotiatedMedia:
     """`payload_type` and `telephone_event` both ways; `direction` is ours; `remote` may be 0.0.0.0
-    while the peer holds the call."""
+    while the peer holds the call; `crypto` is None for plain RTP."""
 
     codec: str
     payload_type: int
@@ -64,6 +65,7 @@ class NegotiatedMedia:
     remote: Endpoint
     remote_rtcp: Endpoint
     direction: Direction
+    crypto: CryptoPair | None = None
 
     @property
     def sends(self) -> bool:
@@ -90,14 +92,16 @@ def answer(
     session_id: int,
     version: int,
     previous: SessionDescription | None = None,
+    security: MediaSecurity = PLAIN,
 ) -> Answer:
-    """Take the first audio stream we can serve and refuse the rest at port 0.
+    """Take the first audio stream we can serve, an encrypted one if there is any, and refuse the
+    rest at port 0.
 
     `previous` is our last description in this dialog: its o= is kept, its version raised by one
     when anything else changed (RFC 3264 section 8), and `session_id` and `version` are not used.
-    Raises SdpError when nothing is in common.
+    Raises SdpError when nothing is in common, or when SRTP must be used and cannot.
     """
-    index, negotiated = _choose(offer, address=address, codecs=codecs)
+    index, negotiated = _choose(offer, address=address, codecs=codecs, security=security)
     media = tuple(
         _accepted(line, negotiated, port) if position == index else _refused(line)
         for position, line in enumerate(offer.media)
@@ -122,8 +126,14 @@ def offer(
     version: int,
     telephone_event: int = 101,
     direction: Direction = "sendrecv",
+    security: MediaSecurity = PLAIN,
 ) -> SessionDescription:
-    """All of `codecs` in our order, with telephone-event/8000."""
+    """All of `codecs` in our order, with telephone-event/8000.
+
+    Optional SRTP is a plain line with keys: peers without SRTP pass them over. Raises SdpError when
+    SRTP is required and keys must not be sent.
+    """
+    keys = security.offered()
     rtpmaps = {OFFERED_PAYLOAD_TYPES[name]: CODECS[name] for name in codecs}
     rtpmaps[telephone_event] = RtpMap(TELEPHONE_EVENT, 8000)
     return SessionDescription(
@@ -133,9 +143,9 @@ def offer(
             MediaDescription(
                 kind="audio",
                 port=port,
-                protocol=PROTOCOLS[0],
+                protocol="RTP/SAVP" if security.required else "RTP/AVP",
                 formats=tuple(map(str, rtpmaps)),
-                attributes=tuple(_attributes(rtpmaps, DEFAULT_PTIME_MS, direction)),
+                attributes=tuple(_attributes(rtpmaps, DEFAULT_PTIME_MS, direction, keys)),
             ),
         ),
     )
@@ -153,15 +163,18 @@ def reoffer(
     return _succeeding(previous, replace(previous, media=media))
 
 
-def accept_answer(offer: SessionDescription, answer: SessionDescription) -> NegotiatedMedia:
-    """What the peer chose from our offer. Raises SdpError when it refused or answered something
-    else."""
+def accept_answer(
+    offer: SessionDescription, answer: SessionDescription, *, security: MediaSecurity = PLAIN
+) -> NegotiatedMedia:
+    """What the peer chose from our offer. Raises SdpError when it refused, answered something else,
+    or left out the keys of SRTP that must be used."""
     for position, ours in enumerate(offer.media):
         if ours.port == 0 or position >= len(answer.media):
             continue
         theirs = answer.media[position]
-        if theirs.port == 0 or not _is_plain_audio(theirs):
+        if theirs.port == 0 or not _is_audio(theirs):
             break
+        crypto = security.accept(ours, theirs)
         offered = {rtpmap.encoding.lower() for rtpmap in ours.rtpmaps().values()}
         codecs = [name for name in CODECS if name.lower() in offered]
         # An answer need not repeat the rtpmap of a dynamic type it took from the offer.
@@ -169,30 +182,38 @@ def accept_answer(offer: SessionDescription, answer: SessionDescription) -> Nego
         negotiated = _negotiate(answer, theirs, formats, codecs)
         if negotiated is not None:
             _check_host(negotiated.remote[0], offer.connection)
-            return negotiated
+            return replace(negotiated, crypto=crypto)
     raise SdpError("the answer takes none of the streams and codecs offered", code="invalid_answer")
 
 
 def _choose(
-    offer: SessionDescription, *, address: str, codecs: Sequence[str]
+    offer: SessionDescription, *, address: str, codecs: Sequence[str], security: MediaSecurity
 ) -> tuple[int, NegotiatedMedia]:
-    secured = False
+    plain: tuple[int, NegotiatedMedia] | None = None
+    refusal: SdpError | None = None
     for index, line in enumerate(offer.media):
-        if line.port == 0:
+        if line.port == 0 or not _is_audio(line):
             continue
-        if not _is_plain_audio(line):
-            secured = secured or (line.kind.lower() == "audio" and "SAVP" in line.protocol.upper())
+        try:
+            crypto = security.answer(line)
+        except SdpError as error:
+            refusal = refusal or error
+            continue
+        if crypto is None and plain is not None:
             continue
         negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs)
-        if negotiated is not None:
-            _check_host(negotiated.remote[0], address)
-            return index, negotiated
-    if secured:
-        raise SdpError("only SRTP is offered, which is not supported")
-    raise SdpError("no audio stream with a common codec is offered")
+        if negotiated is None:
+            continue
+        _check_host(negotiated.remote[0], address)
+        if crypto is not None:
+            return index, replace(negotiated, crypto=crypto)
+        plain = index, negotiated
+    if plain is None:
+        raise refusal or SdpError("no audio stream with a common codec is offered")
+    return plain
 
 
-def _is_plain_audio(line: MediaDescription) -> bool:
+def _is_audio(line: MediaDescription) -> bool:
     return line.kind.lower() == "audio" and line.protocol.upper() in PROTOCOLS
 
 
@@ -308,8 +329,13 @@ def _check_host(host: str, ours: str | None) -> None:
 
 
 def _attributes(
-    rtpmaps: dict[int, RtpMap], ptime_ms: int, direction: Direction
+    rtpmaps: dict[int, RtpMap],
+    ptime_ms: int,
+    direction: Direction,
+    keys: Sequence[Crypto] = (),
 ) -> Iterator[Attribute]:
+    for key in keys:
+        yield key.attribute()
     for payload_type, rtpmap in rtpmaps.items():
         yield "rtpmap", f"{payload_type} {rtpmap}"
         if _is_event(rtpmap):
@@ -329,12 +355,13 @@ def _accepted(line: MediaDescription, chosen: NegotiatedMedia, port: int) -> Med
     rtpmaps = {chosen.payload_type: CODECS[chosen.codec]}
     if chosen.telephone_event is not None:
         rtpmaps[chosen.telephone_event] = RtpMap(TELEPHONE_EVENT, chosen.telephone_event_rate)
+    keys = () if chosen.crypto is None else chosen.crypto[:1]
     return MediaDescription(
         kind=line.kind,
         port=port,
         protocol=line.protocol,
         formats=tuple(map(str, rtpmaps)),
-        attributes=tuple(_attributes(rtpmaps, chosen.ptime_ms, chosen.direction)),
+        attributes=tuple(_attributes(rtpmaps, chosen.ptime_ms, chosen.direction, keys)),
     )
 
 

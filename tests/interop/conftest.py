@@ -1,4 +1,4 @@
-"""Peers from Debian and npm: what is not installed is left out, and named."""
+"""Peers from Debian, npm and PyPI: what is not installed is left out, and named."""
 
 import os
 import shutil
@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.sdk import venvs
+
 HERE = Path(__file__).parent
-NODE_PEERS = frozenset({"playwright-core"})
+NODE_PEERS = {
+    "playwright-core": HERE / "node",
+    "openai": HERE / "sdk" / "node",
+    "@openai/agents-realtime": HERE / "sdk" / "node",
+}
 REQUIRED = os.environ.get("BRIDGE_REQUIRE_PEERS") == "1"
 
 left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
@@ -16,7 +22,9 @@ left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 def is_here(peer: str) -> bool:
     if peer in NODE_PEERS:
-        return (HERE / "node" / "node_modules" / peer).is_dir()
+        return (NODE_PEERS[peer] / "node_modules" / peer).is_dir()
+    if peer in venvs.NAMES:
+        return venvs.is_here(peer)
     return shutil.which(peer) is not None
 
 
@@ -31,8 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not absent:
             kept.append(item)
     config.stash[left_out] = missing
-    if missing and REQUIRED:
-        raise pytest.UsageError(f"missing peers: {', '.join(missing)}; run scripts/install-peers")
+    needed = missing.keys() - venvs.HEAVY
+    if needed and REQUIRED:
+        raise pytest.UsageError(f"missing peers: {', '.join(needed)}; run scripts/install-peers")
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 
@@ -42,3 +51,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if missing:
         named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))
         terminalreporter.write_line(f"left out for want of peers: {named}; scripts/install-peers")
+        if missing.keys() & venvs.HEAVY:
+            terminalreporter.write_line("  pipecat, livekit and gllm: scripts/install-peers --all")

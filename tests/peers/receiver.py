@@ -19,8 +19,8 @@ class Receiver:
         self._statuses = list(statuses)
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def open(self) -> "Receiver":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def open(self, port: int = 0) -> "Receiver":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         return self
 
     @property

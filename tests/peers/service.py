@@ -38,6 +38,7 @@ class Service:
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         self.settings = values
+        self.scheme = "https" if "http.tls_certificate" in values else "http"
         flags = [f"--set={name}={value}" for name, value in values.items()]
         self.output: list[str] = []
         self._ready = threading.Event()
@@ -87,7 +88,7 @@ class Service:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.http_port}/v1"
 
     @property
     def sip(self) -> tuple[str, int]:

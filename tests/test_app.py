@@ -13,8 +13,7 @@ from bridge.app import Running, running
 from bridge.config import Config, load
 from bridge.errors import ConfigError
 from tests.peers.phone import Phone
-
-HOST = "127.0.0.1"
+from tests.ports import HOST, free_port
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +25,12 @@ def garbage_collection() -> Iterator[None]:
     gc.set_threshold(*thresholds)
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def config(**more: object) -> Config:
-    sip_port = free_port(socket.SOCK_DGRAM)
     settings = {
         "session.backend": "echo",
         "http.port": 0,
-        "sip.udp_port": sip_port,
-        "sip.tcp_port": sip_port,
+        "sip.udp_port": free_port(),
+        "sip.tcp_port": 0,
         "limits.drain_timeout_s": 0,
     }
     return load(environment={}, overrides=settings | more)

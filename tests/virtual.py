@@ -53,7 +53,8 @@ def run(main: Coroutine[Any, Any, T], *, patience_s: float = 0.0) -> T:
 
 async def settle() -> None:
     """Let everything happen that waits for nothing but its turn."""
-    await wait(0.001)
+    for _ in range(5):
+        await wait(0.001)
 
 
 async def wait(seconds: float) -> None:

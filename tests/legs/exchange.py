@@ -11,16 +11,8 @@ from bridge.rtp.packet import RtpPacket
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.message import Request, Response, make_response, parse_message
 from tests import virtual
+from tests.ports import HOST, free_port
 from tests.sip.playbook import caller_request
-
-HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def sdp(

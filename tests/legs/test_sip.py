@@ -11,7 +11,8 @@ from bridge.sdp.description import SessionDescription
 from bridge.sip.message import Response
 from tests import virtual
 from tests.backends.puppet import tone
-from tests.legs.exchange import HOST, Exchange, Handset, sdp
+from tests.legs.exchange import Exchange, Handset, sdp
+from tests.ports import HOST
 
 Scenario = Callable[[Exchange], Awaitable[None]]
 

@@ -46,6 +46,7 @@ def _javascript(event: dict[str, Any]) -> None:
 def conforms() -> Check:
     """Raises unless openai-python, openai-agents and agents-realtime take this server event."""
     from agents.realtime.openai_realtime import get_server_event_type_adapter
+    from openai.types.beta.realtime import TranscriptionSessionUpdatedEvent
     from openai.types.realtime import RealtimeServerEvent
     from pydantic import TypeAdapter
 
@@ -55,6 +56,11 @@ def conforms() -> Check:
     def check(event: dict[str, Any]) -> None:
         assert isinstance(event["event_id"], str)
         wire = msgspec.json.decode(msgspec.json.encode(event))
+        if event["type"] == "transcription_session.updated":
+            # The beta's, which no union of today has; the secret comes by REST only.
+            wire["session"]["client_secret"] = {"value": "", "expires_at": 0}
+            TranscriptionSessionUpdatedEvent.model_validate(wire)
+            return
         # The union is left to right in openai-python: the type must come back as it went.
         assert openai.validate_python(wire).type == event["type"]
         if not event["type"].startswith("input_audio_buffer.dtmf"):
@@ -119,7 +125,12 @@ class Playbook:
     def _act(self, output: Output) -> None:
         match output:
             case Send(event, to):
-                self.conforms(event)
+                if event["type"].startswith("transport."):
+                    assert to is not None
+                    assert to in self.server._extras, "private types are for those who asked"
+                    assert event["event_id"]
+                else:
+                    self.conforms(event)
                 if to is None:
                     self.events.append(event)
                 else:

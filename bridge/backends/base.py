@@ -29,6 +29,8 @@ class Capabilities:
     """Has something to say before the caller does, without being told what."""
     loops_audio: bool = False
     """Emits LoopAudio for what it hears, outside any response."""
+    max_input_tokens: int = 28_672
+    """Of one request; older items are left out by the session's `truncation`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from bridge.realtime.errors import BadEvent, invalid_json
 from bridge.realtime.fields import as_object, missing, unsupported, wrong_type
 
-MAX_EVENT = 16 * 1024 * 1024  # bytes: a 15 MiB append and its envelope
+MAX_EVENT = 21 * 1024 * 1024  # bytes: an append of 15 MiB in base64 and its envelope
 MAX_SESSION = 1024 * 1024  # bytes: it is echoed to every client at each update
 MAX_STRUCTURE = 32_768  # commas, or brackets of a kind, in one raw object: 5 ms of decoding
 
@@ -69,6 +69,18 @@ class ResponseCancel(ClientEvent, frozen=True, tag="response.cancel"):
     response_id: str | None = None
 
 
+class TranscriptionSessionUpdate(ClientEvent, frozen=True, tag="transcription_session.update"):
+    """The beta's, in the beta's flat shape."""
+
+    session: Raw | UnsetType = UNSET
+
+
+class DtmfSend(ClientEvent, frozen=True, tag="transport.dtmf.send", kw_only=True):
+    """Not OpenAI's: for clients that asked for extra events."""
+
+    event: str
+
+
 AnyClientEvent = (
     SessionUpdate
     | InputAudioAppend
@@ -81,6 +93,8 @@ AnyClientEvent = (
     | ItemDelete
     | ResponseCreate
     | ResponseCancel
+    | TranscriptionSessionUpdate
+    | DtmfSend
 )
 
 
@@ -93,10 +107,9 @@ _decoder = msgspec.json.Decoder(AnyClientEvent)
 _envelope = msgspec.json.Decoder(_Envelope)
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _EVENT_ID_LIMIT = 512
-_TYPES = tuple(
-    str(event.__struct_config__.tag)
-    for event in sorted(AnyClientEvent.__args__, key=lambda event: event.__struct_config__.tag)
-)
+_TYPES = tuple(sorted(str(event.__struct_config__.tag) for event in AnyClientEvent.__args__))
+OFFERED = tuple(name for name in _TYPES if not name.startswith("transport."))
+"""What an error names as supported: extras are for those who know of them."""
 _COMPLAINT = re.compile(
     r"(?:Expected `(?P<expected>[^`]+)`, got `(?P<got>\w+)`|"
     r"Object missing required field `(?P<missing>\w+)`|(?P<other>.*?))"
@@ -180,7 +193,7 @@ def _complain(name: str | None, no_type: bool, complaint: str) -> BadEvent:  # n
             "Invalid type for 'type': expected a string.", code="invalid_type", param="type"
         )
     if name not in _TYPES:
-        error = unsupported("type", name, _TYPES)
+        error = unsupported("type", name, OFFERED)
     else:
         found = _COMPLAINT.match(complaint)
         path = (found and found["path"]) or ""

@@ -13,6 +13,26 @@ def invalid_json() -> BadEvent:
     return BadEvent("The event is not valid JSON.", code="invalid_json")
 
 
+def context_too_long(tokens: int, limit: int) -> RequestError:
+    return RequestError(
+        f"The conversation has about {tokens} tokens, which exceeds the limit of {limit}, and "
+        "truncation is disabled.",
+        code="context_length_exceeded",
+    )
+
+
+def no_call() -> RequestError:
+    return ConflictError("This session has no call.", code="no_call", param="type")
+
+
+def speed_locked() -> RequestError:
+    return ConflictError(
+        "Cannot update the speed while a response is in progress.",
+        code="cannot_update_speed",
+        param="session.audio.output.speed",
+    )
+
+
 def commit_empty(buffered_ms: int) -> RequestError:
     return RequestError(
         "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, "

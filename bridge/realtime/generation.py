@@ -2,15 +2,23 @@
 
 from collections.abc import Callable, Mapping
 
+from bridge.errors import RequestError
 from bridge.ids import ResponseId
+from bridge.realtime import server_events as events
 from bridge.realtime.conversation import Conversation
 from bridge.realtime.errors import active_response, cancel_not_active
+from bridge.realtime.idle import Idle
+from bridge.realtime.input_buffer import SAMPLES_PER_MS
 from bridge.realtime.items import Item
 from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import CancelResponse, Pcm, StartResponse
 from bridge.realtime.playback import Playback
 from bridge.realtime.response import Ending, Response, ResponseConfig
 from bridge.realtime.session_config import SessionConfig
+from bridge.realtime.window import Window, prompt_tokens
+
+SAMPLES_PER_TOKEN = 50 * SAMPLES_PER_MS
+CHARACTERS_PER_TOKEN = 4
 
 _INCOMPLETE = ("max_output_tokens", "content_filter")
 
@@ -26,6 +34,7 @@ def session_response(config: SessionConfig) -> ResponseConfig:
         speed=config.speed,
         output_format=config.output_format,
         max_output_tokens=config.max_output_tokens,
+        truncation=config.truncation,
     )
 
 
@@ -40,6 +49,8 @@ class Generation:
         *,
         new_id: Callable[[str], str],
         encoder: Callable[[Mapping[str, object]], Callable[[Pcm], bytes] | None],
+        idle: Idle,
+        max_input_tokens: int,
     ) -> None:
         self.active: Response | None = None
         self.audio_exists = False
@@ -49,11 +60,14 @@ class Generation:
         self._playback = playback
         self._new_id = new_id
         self._encoder = encoder
+        self._idle = idle
+        self._max_input_tokens = max_input_tokens
+        self._window = Window(max_input_tokens)
         self._responses: dict[str, Response] = {}
         self._owed: Callable[[], ResponseConfig] | None = None
 
     def start(self, config: ResponseConfig) -> Response:
-        """Raises RequestError if the conversation already has an active response."""
+        """Raises RequestError if the conversation has an active response or is too long."""
         if config.in_conversation and self.active is not None:
             raise active_response(self.active.id)
         context = self._context(config)
@@ -90,9 +104,19 @@ class Generation:
         """Answer a turn now, or when the active response is done: a caller is not left waiting."""
         if self.active is None:
             self._owed = None
-            self.start(config())
+            self.try_start(config())
         else:
             self._owed = config
+
+    def try_start(self, config: ResponseConfig) -> Response | None:
+        """A response that no client asked for: what forbids it is told to all."""
+        try:
+            return self.start(config)
+        except RequestError as error:
+            self._outbox.send(
+                events.error(error.type, error.code, error.message, error.param, None)
+            )
+            return None
 
     def interrupt(self, then: Callable[[], None]) -> None:
         """Stop what is generated for the conversation and all that is played, then `then`."""
@@ -131,18 +155,29 @@ class Generation:
         return None if response is None or response.cancelling else response
 
     def add_text(self, response_id: str, delta: str) -> None:
-        if (response := self.find(response_id)) is not None:
+        if (response := self.find(response_id)) is None:
+            return
+        left = response.tokens_left
+        if left is None or len(delta) <= left * CHARACTERS_PER_TOKEN:
             response.add_text(delta)
+            return
+        response.add_text(delta[: left * CHARACTERS_PER_TOKEN])
+        self._exhaust(response)
 
     def add_audio(self, response_id: str, pcm: Pcm) -> None:
         if (response := self.find(response_id)) is None:
             return
+        left = response.tokens_left if response.audio_expected else None
+        full = left is not None and len(pcm) > left * SAMPLES_PER_TOKEN
+        if left is not None:
+            pcm = pcm[: left * SAMPLES_PER_TOKEN]
         item_id = response.add_audio(pcm)
-        if item_id is None:
-            return
-        self.audio_exists = True
-        if response.encode is None:
-            self._playback.play(response, item_id, pcm)
+        if item_id is not None:
+            self.audio_exists = True
+            if response.encode is None:
+                self._playback.play(response, item_id, pcm)
+        if full:
+            self._exhaust(response)
 
     def add_tool_call(self, response_id: str, tool_call_id: str, name: str, arguments: str) -> None:
         if (response := self.find(response_id)) is not None:
@@ -154,6 +189,11 @@ class Generation:
             ending = Ending("incomplete", reason) if incomplete else Ending("completed")
             self._end(response, ending, usage)
 
+    def _exhaust(self, response: Response) -> None:
+        """The model said more than it was allowed to."""
+        self._outbox.put(CancelResponse(response.id))
+        self._end(response, Ending("incomplete", "max_output_tokens"), {})
+
     def fail(self, response_id: str, code: str, message: str) -> None:
         if (response := self.find(response_id)) is not None:
             self._end(response, Ending("failed", error=(code, message)), {})
@@ -164,9 +204,13 @@ class Generation:
             self.active = None
         response.close(ending, usage)
         self._playback.finish(response)
+        if response.config.in_conversation:
+            self._idle.answered(0 if response.encode is None else response.spoken_ms)
         if self.active is None and self._owed is not None:
             self.start_or_owe(self._owed)
 
     def _context(self, config: ResponseConfig) -> tuple[Item, ...]:
-        items = self._conversation if config.input is None else config.input
-        return tuple(item for item in items if item.status != "in_progress")
+        prompt = prompt_tokens(config.instructions, config.tools)
+        if config.input is None:
+            return self._window.fit(self._conversation, config.truncation, prompt)
+        return Window(self._max_input_tokens).fit(config.input, config.truncation, prompt)

@@ -143,6 +143,10 @@ class Item:
         return sum(map(len, kept)) + len(msgspec.json.encode(self.members))
 
     @property
+    def tokens(self) -> int:
+        return self.audio_tokens + self.text_tokens
+
+    @property
     def audio_tokens(self) -> int:
         """1 token per 100 ms of a user's audio, per 50 ms of the assistant's."""
         return sum(

@@ -1,6 +1,6 @@
 """The queue of outputs of one session; events get their ids here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bridge.ids import BASE62
 from bridge.realtime.outputs import Output, Send
@@ -15,9 +15,17 @@ class Outbox:
         self._count = 0
 
     def send(self, event: Event, to: str | None = None) -> None:
+        self._stamp(event)
+        self._outputs.append(Send(event, to))
+
+    def send_each(self, event: Event, clients: Iterable[str]) -> None:
+        """One event to some clients."""
+        self._stamp(event)
+        self._outputs += [Send(event, client) for client in clients]
+
+    def _stamp(self, event: Event) -> None:
         self._count = n = self._count + 1
         event["event_id"] = f"{self._prefix}{_six_digits(n)}"
-        self._outputs.append(Send(event, to))
 
     def put(self, output: Output) -> None:
         self._outputs.append(output)

@@ -74,6 +74,15 @@ class ClearPlayout:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDigits:
+    """Press these keys towards the far end; `client` asked for it in the event `event_id`."""
+
+    digits: str
+    client: str
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigChanged:
     config: SessionConfig
 
@@ -87,5 +96,6 @@ Output = (
     | Play
     | FinishPlay
     | ClearPlayout
+    | SendDigits
     | ConfigChanged
 )

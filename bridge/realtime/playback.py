@@ -31,6 +31,11 @@ class Playback:
         self._clearing: set[str] = set()
         self._waiting: list[Callable[[], None]] = []
 
+    @property
+    def busy(self) -> bool:
+        """Something is still to be heard."""
+        return bool(self._playing)
+
     def play(self, response: Response, item_id: str, pcm: Pcm) -> None:
         if item_id in self._muted:
             return

@@ -16,6 +16,7 @@ from bridge.realtime.conversation import Conversation
 from bridge.realtime.items import Item, Part, Words, assistant_message, function_call
 from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import Pcm
+from bridge.realtime.window import prompt_tokens
 
 DELTA_SAMPLES = 24_000  # one second: 64 KB of base64, far below the clients' message limits
 
@@ -49,6 +50,7 @@ class ResponseConfig:
     speed: float
     output_format: Mapping[str, Any]
     max_output_tokens: Any
+    truncation: Any = "auto"
     metadata: Mapping[str, str] | None = None
     in_conversation: bool = True
     input: tuple[Item, ...] | None = None
@@ -71,6 +73,18 @@ class Response:
     audible: bool = False
     _index: int = 0
     _part: Part | None = None
+
+    @property
+    def spoken_ms(self) -> int:
+        return sum(part.audio_ms for item in self.output for part in item.content or ())
+
+    @property
+    def tokens_left(self) -> int | None:
+        """Of max_output_tokens, by the rule that usage is counted with."""
+        limit = self.config.max_output_tokens
+        if not isinstance(limit, int):
+            return None
+        return max(0, limit - sum(item.tokens for item in self.output))
 
     @property
     def audio_expected(self) -> bool:
@@ -206,7 +220,7 @@ class Response:
         """Audio by OpenAI's rule; text as the model counted it, else estimated."""
         heard = sum(item.audio_tokens for item in self.context)
         read = sum(item.text_tokens for item in self.context)
-        read += -(-len(self.config.instructions) // 4)
+        read += prompt_tokens(self.config.instructions, self.config.tools)
         spoken = sum(item.audio_tokens for item in self.output)
         written = sum(item.text_tokens for item in self.output)
         read = known.get("input_text_tokens", known.get("input_tokens", read + heard) - heard)

@@ -85,6 +85,7 @@ def read_response(
         speed=session.speed,
         output_format=output.get("format") or session.output_format,
         max_output_tokens=found.get("max_output_tokens", session.max_output_tokens),
+        truncation=session.truncation,
         metadata=found.get("metadata"),
         in_conversation=found.get("conversation") != "none",
         input=given,

@@ -4,35 +4,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from bridge import ids
 from bridge.errors import RequestError
 from bridge.ids import ItemId
-from bridge.realtime import client_events, server_events as events
-from bridge.realtime.client_events import MAX_SESSION, AnyClientEvent, decode_object
+from bridge.realtime import beta, client_events, server_events as events
+from bridge.realtime.client_events import MAX_SESSION, OFFERED, AnyClientEvent, decode_object
 from bridge.realtime.conversation import Conversation
 from bridge.realtime.errors import (
     BadEvent,
     already_shorter,
     append_on_call,
-    bad_audio,
+    no_call,
     no_responses,
     not_truncatable,
     session_over,
+    speed_locked,
 )
-from bridge.realtime.fields import out_of_range, well_formed
+from bridge.realtime.extras import Extras, keys_to_press
+from bridge.realtime.fields import out_of_range, unsupported, well_formed
 from bridge.realtime.generation import Generation, session_response
+from bridge.realtime.idle import Idle
 from bridge.realtime.items import parse_item, user_text
 from bridge.realtime.outbox import Outbox
-from bridge.realtime.outputs import ConfigChanged, Output, Pcm, PushAudio
+from bridge.realtime.outputs import ConfigChanged, Output, Pcm, PushAudio, SendDigits
 from bridge.realtime.playback import Playback
 from bridge.realtime.response_config import read_response
 from bridge.realtime.session_config import SessionConfig
 from bridge.realtime.turns import Turns
-from bridge.realtime.wire_audio import RawPcm, WireAudio, decode_audio
-
-MAX_AUDIO = 15 * 1024 * 1024  # characters of base64 in one append
+from bridge.realtime.window import MAX_INPUT_TOKENS
+from bridge.realtime.wire_audio import Formats, WireAudio
 
 ItemEvent = (
     client_events.ItemCreate
@@ -47,18 +49,22 @@ class Policy:
     """What an operator may choose about the protocol."""
 
     strict_voice: bool = False
-    """Refuse a session.update that changes the voice after assistant audio, as OpenAI does."""
+    """Refuse a session.update that changes the voice after assistant audio, as OpenAI does, or
+    the speed during a response. Otherwise the voice stays and the speed counts from the next on."""
     kept_audio_s: float = 10.0
     """Newest audio of items kept for conversation.item.retrieved; older items keep words only."""
     wire_audio: Callable[[str], WireAudio] | None = None
     """Codec by session format ("audio/pcmu", "audio/pcma"); without it only audio/pcm is heard."""
+    max_input_tokens: int = MAX_INPUT_TOKENS
+    """What the model takes in one request: `truncation` keeps to it."""
 
 
 class RealtimeServer:
     """The server side of one session. Nothing here reads a clock or touches a socket.
 
     Every method may queue outputs; the owner calls `take()` after each and acts on them in order.
-    `now` is the owner's monotonic time in seconds.
+    `now` is the owner's monotonic time in seconds; after each call the owner asks `next_timer()`
+    and calls `handle_timer` then.
 
     On a call the sound goes by Play and the wire has its own codec; elsewhere it goes by
     response.output_audio.delta in the session's formats. There RequestError is raised for a
@@ -81,18 +87,26 @@ class RealtimeServer:
         self._expires_at = expires_at
         self._new_id = new_id
         self._policy = policy
-        self._config = self._playable(config)
+        self._formats = Formats(policy.wire_audio, on_call=on_call)
+        self._config = self._formats.playable(config)
         self._over = False
         self._told_append: dict[str, bool] = {}
-        self._codec: tuple[str, WireAudio] | None = None
+        self._idle = Idle()
         self._outbox = Outbox(new_id)
+        self._extras = Extras(self._outbox)
         self._conversation = Conversation(
             conversation_id=new_id("conv"), kept_audio_s=policy.kept_audio_s
         )
         self._playback = Playback(self._conversation, self._outbox)
         self._turns = Turns(self._conversation, self._outbox, new_id=new_id, config=config)
         self._generation = Generation(
-            self._conversation, self._outbox, self._playback, new_id=new_id, encoder=self._encoder
+            self._conversation,
+            self._outbox,
+            self._playback,
+            new_id=new_id,
+            encoder=self._formats.encoder,
+            idle=self._idle,
+            max_input_tokens=policy.max_input_tokens,
         )
 
     @property
@@ -113,15 +127,40 @@ class RealtimeServer:
     def take(self) -> list[Output]:
         return self._outbox.take()
 
+    # Time
+
+    def next_timer(self) -> float | None:
+        """When `handle_timer` is due: the caller has then been silent for idle_timeout_ms."""
+        return None if self._over else self._idle.due(self._config)
+
+    def handle_timer(self, now: float) -> None:
+        due = self.next_timer()
+        if due is None or now < due:
+            return
+        self._idle.caller_spoke()
+        self._turns.time_out(self._idle.from_ms)
+        self._generation.try_start(session_response(self._config))
+
+    def _watch(self, now: float) -> None:
+        """Something happened that may begin or end the silence."""
+        busy = self._generation.active is not None or self._playback.busy or self._turns.speaking
+        self._idle.update(now, self._turns.heard_ms, busy=busy)
+
     # Clients
 
-    def attach(self, client: str, now: float) -> None:
-        """A connection joins: it alone gets session.created, with the session as it is."""
+    def attach(self, client: str, now: float, *, extras: bool = False) -> None:
+        """A connection joins: it alone gets session.created, with the session as it is.
+
+        `extras`: it asked for the events that are not OpenAI's.
+        """
         self._told_append[client] = False
+        if extras:
+            self._extras.add(client)
         self._outbox.send(events.session_created(self.session), client)
 
     def detach(self, client: str) -> None:
         self._told_append.pop(client, None)
+        self._extras.discard(client)
 
     def receive(self, client: str, text: str | bytes, now: float) -> None:
         """One event of a client; what is wrong with it is told to that client only."""
@@ -133,18 +172,26 @@ class RealtimeServer:
         except RequestError as error:
             if isinstance(error, BadEvent) and error.event_id is not None:
                 event_id = error.event_id
-            self._outbox.send(
-                events.error(error.type, error.code, error.message, error.param, event_id), client
-            )
+            self.refuse(client, event_id, error)
+        self._watch(now)
+
+    def refuse(self, client: str, event_id: str | None, error: RequestError) -> None:
+        """Tell `client` alone that what its event `event_id` asked for is not done."""
+        self._outbox.send(
+            events.error(error.type, error.code, error.message, error.param, event_id), client
+        )
 
     def _dispatch(self, client: str, event: AnyClientEvent, now: float) -> None:
         match event:
             case client_events.InputAudioAppend():
-                self._append(client, event.audio, now)
+                self._append(client, event.audio)
             case client_events.SessionUpdate():
-                self._update(decode_object(event.session, "session", most=MAX_SESSION))
+                self._update(_session(event.session))
+            case client_events.TranscriptionSessionUpdate():
+                self._update_beta(client, _session(event.session))
             case client_events.InputAudioCommit():
                 self._turns.commit()
+                self._idle.caller_spoke()
             case client_events.InputAudioClear():
                 self._turns.clear()
             case client_events.OutputAudioClear():
@@ -153,6 +200,8 @@ class RealtimeServer:
                 self._create_response(event)
             case client_events.ResponseCancel():
                 self._generation.cancel(event.response_id)
+            case client_events.DtmfSend():
+                self._send_digits(client, event)
             case (
                 client_events.ItemCreate()
                 | client_events.ItemRetrieve()
@@ -192,25 +241,30 @@ class RealtimeServer:
             assistant_audio_exists=self._generation.audio_exists,
             strict_voice=self._policy.strict_voice,
         )
-        self._config = self._playable(config)
+        # A response has the speed it was started with: any change is for the next one.
+        faster = config.speed != self._config.speed
+        if faster and self._policy.strict_voice and self._generation.active:
+            raise speed_locked()
+        self._config = self._formats.playable(config)
         self._turns.configure(self._config)
         self._outbox.put(ConfigChanged(self._config))
         self._outbox.send(events.session_updated(self.session))
 
-    def _append(self, client: str, audio: str, now: float) -> None:
+    def _update_beta(self, client: str, flat: Mapping[str, Any]) -> None:
+        with beta.flat_names("transcription"):
+            self._update(beta.read_session(flat, "transcription"))
+        told = beta.write_session(self.session)
+        self._outbox.send(events.transcription_session_updated(told), client)
+
+    def _append(self, client: str, audio: str) -> None:
         if self._on_call:
             # A client that streams would otherwise get fifty errors a second.
             if not self._told_append.get(client):
                 self._told_append[client] = True
                 raise append_on_call()
             return
-        if len(audio) > MAX_AUDIO:
-            raise bad_audio("audio of at most 15 MiB", "audio")
         self._turns.check_room()
-        name = self._config.input_format["type"]
-        if self._codec is None or self._codec[0] != name:
-            self._codec = (name, self._wire_audio(name))
-        pcm = decode_audio(audio, "audio", name, self._codec[1])
+        pcm = self._formats.append(audio, self._config)
         if len(pcm):
             self._turns.audio_received(pcm)
             self._outbox.put(PushAudio(pcm))
@@ -248,6 +302,24 @@ class RealtimeServer:
             )
         )
 
+    def _decode(self, audio: str, param: str) -> Pcm:
+        return self._formats.decode(audio, param, self._config)
+
+    # Extra events
+
+    def transport_event(
+        self, kind: str, now: float, fields: Mapping[str, Any] | None = None
+    ) -> None:
+        """What happened to the call, for clients that asked; `kind` begins with "transport."."""
+        self._extras.tell(kind, fields or {})
+
+    def _send_digits(self, client: str, event: client_events.DtmfSend) -> None:
+        if client not in self._extras:
+            raise unsupported("type", "transport.dtmf.send", OFFERED)
+        if not self._on_call or self._over:
+            raise no_call()
+        self._outbox.put(SendDigits(keys_to_press(event.event), client, event.event_id))
+
     # The end
 
     def fail(self, code: str, message: str) -> None:
@@ -255,12 +327,20 @@ class RealtimeServer:
         kind = RequestError.type
         self._outbox.send(events.error(kind, code, message, None, None))
 
-    def finish(self, now: float) -> None:
-        """The caller or the owner leaves: what is open is closed, and nothing new begins."""
+    def finish(self, now: float, *, reason: str = "") -> None:
+        """The caller or the owner leaves: what is open is closed, and nothing new begins.
+
+        The last event that clients with extras get is transport.ended with the `reason`.
+        """
+        if self._over:
+            return
         self._over = True
         self._turns.speech_stopped(self._turns.heard_ms)
         self._playback.clear()
         self._playback.when_settled(self._generation.cancel_all)
+        if self._on_call:
+            told = {"reason": reason}
+            self._playback.when_settled(lambda: self._extras.tell("transport.ended", told))
 
     # The caller
 
@@ -272,14 +352,19 @@ class RealtimeServer:
         detection = self._config.turn_detection
         if self._turns.speech_started(audio_ms) and detection and detection.interrupt_response:
             self._generation.interrupt(_nothing)
+        self._watch(now)
 
     def speech_stopped(self, audio_ms: int, now: float) -> None:
         # What the caller heard comes before what was said to it.
         self._playback.when_settled(lambda: self._turn_ended(audio_ms))
+        self._watch(now)
 
     def _turn_ended(self, audio_ms: int) -> None:
+        if not self._turns.speech_stopped(audio_ms):
+            return
+        self._idle.caller_spoke()
         detection = self._config.turn_detection
-        if self._turns.speech_stopped(audio_ms) and detection and detection.create_response:
+        if detection and detection.create_response:
             self._answer()
 
     def _answer(self) -> None:
@@ -298,8 +383,11 @@ class RealtimeServer:
     def digit(self, digit: str, received_at_unix: int, *, as_turn: bool, now: float) -> None:
         """A pressed key; `as_turn` makes it something the caller said, which interrupts."""
         self._outbox.send(events.dtmf_received(digit, received_at_unix))
+        self._extras.tell("transport.dtmf.received", {"event": digit})
+        self._idle.restart()
         if as_turn:
             self._generation.interrupt(lambda: self._digit_turn(digit))
+        self._watch(now)
 
     def _digit_turn(self, digit: str) -> None:
         self._turns.add(user_text(ItemId(self._new_id("item")), f"[dtmf] {digit}"))
@@ -314,7 +402,9 @@ class RealtimeServer:
         config = session_response(self._config)
         if instructions is not None:
             config = replace(config, instructions=instructions)
-        return self._generation.start(config).id
+        response = self._generation.try_start(config)
+        self._watch(now)
+        return None if response is None else response.id
 
     def text_delta(self, response_id: str, delta: str) -> None:
         self._generation.add_text(response_id, well_formed(delta))
@@ -331,9 +421,11 @@ class RealtimeServer:
         self, response_id: str, reason: str | None, usage: Mapping[str, int], now: float
     ) -> None:
         self._generation.finish(response_id, reason, usage)
+        self._watch(now)
 
     def response_failed(self, response_id: str, code: str, message: str, now: float) -> None:
         self._generation.fail(response_id, code, message)
+        self._watch(now)
 
     # The playout of a call; `key` is the item id that Play named
 
@@ -342,6 +434,7 @@ class RealtimeServer:
 
     def playback_finished(self, key: str, now: float) -> None:
         self._playback.finished(key)
+        self._watch(now)
 
     def playback_cut(self, key: str, played_ms: int, now: float) -> None:
         self._playback.cut(key, played_ms)
@@ -349,28 +442,11 @@ class RealtimeServer:
     def playout_cleared(self, now: float) -> None:
         """All cuts of the last ClearPlayout were told; what had no cut was fully heard."""
         self._playback.cleared()
+        self._watch(now)
 
-    # Formats
 
-    def _playable(self, config: SessionConfig) -> SessionConfig:
-        if not self._on_call:
-            for audio_format in (config.input_format, config.output_format):
-                self._wire_audio(audio_format["type"])
-        return config
-
-    def _decode(self, audio: str, param: str) -> Pcm:
-        name = self._config.input_format["type"]
-        return decode_audio(audio, param, name, self._wire_audio(name))
-
-    def _encoder(self, audio_format: Mapping[str, Any]) -> Callable[[Pcm], bytes] | None:
-        return None if self._on_call else self._wire_audio(audio_format["type"]).encode
-
-    def _wire_audio(self, name: str) -> WireAudio:
-        if name == "audio/pcm":
-            return RawPcm()
-        if self._policy.wire_audio is None:
-            raise RequestError(f"Audio of type '{name}' is not available here.")
-        return self._policy.wire_audio(name)
+def _session(raw: Raw | UnsetType) -> dict[str, Any]:
+    return decode_object(raw, "session", most=MAX_SESSION)
 
 
 def _nothing() -> None:

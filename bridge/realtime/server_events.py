@@ -15,6 +15,11 @@ def session_updated(session: Wire) -> Event:
     return {"type": "session.updated", "session": session}
 
 
+def transcription_session_updated(session: Wire) -> Event:
+    """The beta's answer, in the beta's flat shape, to the client that used the beta's event."""
+    return {"type": "transcription_session.updated", "session": session}
+
+
 def error(
     kind: str, code: str | None, message: str, param: str | None, event_id: str | None
 ) -> Event:
@@ -119,12 +124,25 @@ def speech_stopped(item_id: str, audio_end_ms: int) -> Event:
     }
 
 
+def timeout_triggered(item_id: str, audio_start_ms: int, audio_end_ms: int) -> Event:
+    return {
+        "type": "input_audio_buffer.timeout_triggered",
+        "audio_start_ms": audio_start_ms,
+        "audio_end_ms": audio_end_ms,
+        "item_id": item_id,
+    }
+
+
 def dtmf_received(digit: str, received_at: int) -> Event:
     return {
         "type": "input_audio_buffer.dtmf_event_received",
         "event": digit,
         "received_at": received_at,
     }
+
+
+def transport(kind: str, fields: Wire) -> Event:
+    return {"type": kind, **fields}
 
 
 def output_started(response_id: str) -> Event:

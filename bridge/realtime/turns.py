@@ -47,7 +47,8 @@ class Turns:
 
     def configure(self, config: SessionConfig) -> None:
         """Speech under way survives another detector, but not the lack of one."""
-        self._transcribing = config.transcription is not None
+        # There is nothing else that a transcription session could be for.
+        self._transcribing = config.transcription is not None or config.type == "transcription"
         detection = config.turn_detection
         if detection is None:
             self._speech = None
@@ -84,8 +85,19 @@ class Turns:
         # Nothing is left if the client committed or cleared in the middle of it.
         if not len(pcm):
             return False
-        self._commit(item_id, pcm)
+        self._commit(user_audio(item_id, pcm))
+        self._outbox.put(Transcribe(item_id, pcm))
         return True
+
+    def time_out(self, from_ms: int) -> None:
+        """The caller has said nothing since `from_ms`: that silence becomes a turn."""
+        item_id = ItemId(self._new_id("item"))
+        end_ms = self._buffer.heard_ms
+        self._outbox.send(events.timeout_triggered(item_id, min(from_ms, end_ms), end_ms))
+        item = user_audio(item_id, self._buffer.take())
+        assert item.content is not None
+        item.content[0].words = Words("")
+        self._commit(item)
 
     def commit(self) -> None:
         """Raises RequestError if there is less than 100 ms to commit."""
@@ -94,7 +106,9 @@ class Turns:
         item_id = self._speech or ItemId(self._new_id("item"))
         if self._speech is not None:
             self._speech = ItemId(self._new_id("item"))
-        self._commit(item_id, self._buffer.take())
+        pcm = self._buffer.take()
+        self._commit(user_audio(item_id, pcm))
+        self._outbox.put(Transcribe(item_id, pcm))
 
     def clear(self) -> None:
         self._buffer.clear()
@@ -128,12 +142,10 @@ class Turns:
         if self._transcribing and (found := self._audio_of(item_id)) is not None:
             self._outbox.send(events.transcription_failed(item_id, found[0], message))
 
-    def _commit(self, item_id: ItemId, pcm: Pcm) -> None:
-        item = user_audio(item_id, pcm)
+    def _commit(self, item: Item) -> None:
         previous = self._conversation.add(item)
-        self._outbox.send(events.input_committed(item_id, previous))
+        self._outbox.send(events.input_committed(item.id, previous))
         self._announce(item, previous)
-        self._outbox.put(Transcribe(item_id, pcm))
 
     def _announce(self, item: Item, previous: str | None) -> None:
         self._outbox.send(events.item_added(item.as_dict(), previous))

@@ -1,13 +1,18 @@
 """Audio inside events: base64 of a session's format, to and from 24 kHz samples."""
 
 import binascii
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import pybase64
 
+from bridge.errors import RequestError
 from bridge.realtime.errors import bad_audio
 from bridge.realtime.outputs import Pcm
+from bridge.realtime.session_config import SessionConfig
+
+MAX_AUDIO = 15 * 1024 * 1024  # bytes in one append
 
 
 class WireAudio(Protocol):
@@ -37,3 +42,46 @@ def decode_audio(audio: str, param: str, name: str, codec: WireAudio) -> Pcm:
     if name == "audio/pcm" and len(data) % 2:
         raise bad_audio("16-bit samples", param)
     return codec.decode(data)
+
+
+class Formats:
+    """The codecs of one session. On a call nothing is encoded: the wire has a codec of its own.
+
+    `make` gives a codec by name; without it only audio/pcm is heard.
+    """
+
+    def __init__(self, make: Callable[[str], WireAudio] | None, *, on_call: bool) -> None:
+        self._make = make
+        self._on_call = on_call
+        self._input: tuple[str, WireAudio] | None = None
+
+    def playable(self, config: SessionConfig) -> SessionConfig:
+        """`config` itself; raises RequestError if its formats cannot be had."""
+        if not self._on_call:
+            for audio_format in (config.input_format, config.output_format):
+                self._codec(audio_format["type"])
+        return config
+
+    def append(self, audio: str, config: SessionConfig) -> Pcm:
+        """More of the one stream that all appends are."""
+        if len(audio) > MAX_AUDIO * 4 // 3:
+            raise bad_audio("audio of at most 15 MiB", "audio")
+        name = config.input_format["type"]
+        if self._input is None or self._input[0] != name:
+            self._input = (name, self._codec(name))
+        return decode_audio(audio, "audio", name, self._input[1])
+
+    def decode(self, audio: str, param: str, config: SessionConfig) -> Pcm:
+        """A recording in an item."""
+        name = config.input_format["type"]
+        return decode_audio(audio, param, name, self._codec(name))
+
+    def encoder(self, audio_format: Mapping[str, Any]) -> Callable[[Pcm], bytes] | None:
+        return None if self._on_call else self._codec(audio_format["type"]).encode
+
+    def _codec(self, name: str) -> WireAudio:
+        if name == "audio/pcm":
+            return RawPcm()
+        if self._make is None:
+            raise RequestError(f"Audio of type '{name}' is not available here.")
+        return self._make(name)

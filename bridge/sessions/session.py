@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, Protocol, assert_never, runtime_checkable
 
 import msgspec
 
@@ -18,6 +18,7 @@ from bridge.errors import BridgeError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
+from bridge.realtime.extras import digits_unavailable
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import (
@@ -50,6 +51,13 @@ def _generate(order: wanted.StartResponse) -> base.Generate:
         speed=order.speed,
         max_output_tokens=order.max_output_tokens,
     )
+
+
+@runtime_checkable
+class DigitSender(Protocol):
+    """A stream that can press keys."""
+
+    def send_digits(self, digits: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +109,13 @@ class Session:
             on_call=terms.on_call,
             expires_at=terms.expires_at,
             now=self._loop.time(),
-            policy=Policy(strict_voice=terms.strict_voice, wire_audio=g711),
+            policy=Policy(
+                strict_voice=terms.strict_voice,
+                wire_audio=g711,
+                max_input_tokens=backend.capabilities.max_input_tokens,
+            ),
         )
+        self._timer: asyncio.TimerHandle | None = None
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._carrying = False
@@ -154,7 +167,8 @@ class Session:
             client.close(NORMAL, "session ended")
             return
         self._clients.add(client)
-        self._server.attach(client.id, self._loop.time())
+        extras = isinstance(client, SidebandClient) and client.extras
+        self._server.attach(client.id, self._loop.time(), extras=extras)
         self._carry_out()
 
     def detach(self, client: Client) -> None:
@@ -183,6 +197,20 @@ class Session:
             now=self._loop.time(),
         )
         self._carry_out()
+
+    def transport_event(self, kind: str, **fields: Any) -> None:
+        """Something happened to the call: "transport.held", …; for clients that asked for it."""
+        self._server.transport_event(kind, self._loop.time(), fields)
+        self._carry_out()
+
+    def _press(self, order: wanted.SendDigits) -> None:
+        stream: object = self._stream
+        if isinstance(stream, DigitSender):
+            stream.send_digits(order.digits)
+            told = {"event": order.digits}
+            self._server.transport_event("transport.dtmf.sent", self._loop.time(), told)
+        else:
+            self._server.refuse(order.client, order.event_id, digits_unavailable())
 
     def _playback_started(self, key: str) -> None:
         self._backend.agent_speaking(True)
@@ -294,20 +322,34 @@ class Session:
                     self._perform(output)
         finally:
             self._carrying = False
+        self._set_timer()
         self._hang_up_if_said()
+
+    def _set_timer(self) -> None:
+        due = None if self._closed else self._server.next_timer()
+        if self._timer is not None:
+            if self._timer.when() == due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._server.handle_timer(self._loop.time())
+        self._carry_out()
 
     def _perform(self, output: wanted.Output) -> None:
         match output:
             case wanted.Send(event, to):
                 self._clients.push(_encode(event).decode(), to=to)
-            case wanted.Play(key, pcm):
-                if self._stream is not None:
-                    self._stream.playout.write(key, pcm)
-            case wanted.FinishPlay(key):
-                if self._stream is not None:
-                    self._stream.playout.finish(key)
+            case wanted.Play() | wanted.FinishPlay():
+                self._play(output)
             case wanted.ClearPlayout():
                 self._silence()
+            case wanted.SendDigits():
+                self._press(output)
             case wanted.PushAudio(pcm):
                 self._backend.push_audio(pcm)
             case wanted.StartResponse():
@@ -321,6 +363,15 @@ class Session:
             case _:
                 assert_never(output)
 
+    def _play(self, order: wanted.Play | wanted.FinishPlay) -> None:
+        if self._stream is None:
+            return
+        match order:
+            case wanted.Play(key, pcm):
+                self._stream.playout.write(key, pcm)
+            case wanted.FinishPlay(key):
+                self._stream.playout.finish(key)
+
     # The end
 
     def expire(self, duration_s: int) -> None:
@@ -328,6 +379,7 @@ class Session:
         minutes = max(1, duration_s // 60)
         text = f"Your session hit the maximum duration of {minutes} minutes."
         self._server.fail("session_expired", text)
+        self._server.finish(self._loop.time(), reason="expired")
         self._carry_out()
         self._clients.close(GOING_AWAY, text)
         self.listener.session_expired()
@@ -339,9 +391,10 @@ class Session:
         self._closing = True
         if self._farewell is not None:
             self._farewell.cancel()
-        self._server.finish(self._loop.time())
+        self._server.finish(self._loop.time(), reason=reason)
         self._carry_out()
         self._closed = True
+        self._set_timer()
         if self._stream is not None:
             self._stream.on_frame = None
             self._stream.playout.on_started = self._stream.playout.on_finished = None

@@ -1,9 +1,11 @@
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
 from bridge import metrics
+from bridge.audio.codecs import PCMU
 from bridge.backends.base import (
     Capabilities,
     LoopAudio,
@@ -13,9 +15,10 @@ from bridge.backends.base import (
     TranscriptCompleted,
 )
 from bridge.errors import BackendError
+from bridge.media.stream import AudioStream
 from tests import virtual
 from tests.backends.puppet import Puppet, tone
-from tests.sessions.stage import HELLO, Stage, rest, send, total, until
+from tests.sessions.stage import HELLO, Stage, Wire, rest, send, total, until
 
 # Clients
 
@@ -250,3 +253,76 @@ def test_a_model_that_cannot_be_reached_is_closed_and_not_counted() -> None:
         assert total(metrics.sessions_live) == live
 
     virtual.run(scenario())
+
+
+def test_extra_events_are_for_the_sidebands_that_asked() -> None:
+    async def scene() -> None:
+        stage = Stage()
+        # No leg has joined.
+        await stage.session.start()
+        plain, asking = stage.session.attach(), stage.session.attach(extras=True)
+        stage.session.digit("5")
+        stage.session.transport_event("transport.held")
+        send(stage.session, asking, {"type": "transport.dtmf.send", "event": "1"})
+        await stage.session.close("remote_hangup")
+        told = [json.loads(text) for text in await rest(asking)]
+        assert [event["type"] for event in told] == [
+            "session.created",
+            "input_audio_buffer.dtmf_event_received",
+            "transport.dtmf.received",
+            "transport.held",
+            "error",
+            "transport.ended",
+        ]
+        assert told[4]["error"]["code"] == "dtmf_not_available"
+        assert told[5]["reason"] == "remote_hangup"
+        assert len(await rest(plain)) == 2
+
+    virtual.run(scene())
+
+
+class KeyedStream(AudioStream):
+    """A stream that can press keys."""
+
+    def __init__(self) -> None:
+        super().__init__(PCMU, payload_type=0, wire=Wire(), cname="test")
+        self.pressed: list[str] = []
+
+    def send_digits(self, digits: str, *, tone_ms: int = 100, pause_ms: int = 100) -> None:
+        self.pressed.append(digits)
+
+
+def test_keys_are_pressed_where_the_stream_can() -> None:
+    async def scene() -> None:
+        stage = await Stage().open()
+        stream = KeyedStream()
+        stage.session.connect(stream)
+        asking = stage.session.attach(extras=True)
+        send(stage.session, asking, {"type": "transport.dtmf.send", "event": "1#"})
+        assert stream.pressed == ["1#"]
+        assert (await until(asking, "transport.dtmf.sent"))[-1] == "transport.dtmf.sent"
+        await stage.session.close()
+
+    virtual.run(scene())
+
+
+def test_silence_after_the_answer_asks_again() -> None:
+    waits = {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5_000}}
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        stage = await Stage(session={"audio": {"input": waits}}).open()
+        stage.agent_says(ms=1_000)
+        stage.play(1_020)
+        begun = loop.time()
+        while len(stage.model.orders) < 2:
+            await virtual.wait(0.1)
+        assert loop.time() - begun == pytest.approx(5.0, abs=0.2)
+        assert stage.event("input_audio_buffer.timeout_triggered")
+        stage.model.says("Are you there?", ms=100)
+        stage.play(120)
+        await stage.session.close()
+        await virtual.wait(10.0)
+        assert len(stage.model.orders) == 2
+
+    virtual.run(scene())

@@ -24,6 +24,7 @@ from tests.interop.sdk.clients.script import (
 )
 from tests.peers.receiver import Receiver
 
+BYTES_PER_MS = 48
 SESSION: dict[str, Any] = {
     "type": "realtime",
     "instructions": "Be brief.",
@@ -60,18 +61,21 @@ async def speak(connection: Any) -> None:
         await connection.input_audio_buffer.append(audio=base64.b64encode(chunk).decode())
 
 
+def heard_ms(watch: Watch, begin: int) -> int:
+    return sum(
+        len(base64.b64decode(event["delta"])) // BYTES_PER_MS
+        for event in watch.events[begin:]
+        if event["type"] == "response.output_audio.delta"
+    )
+
+
 async def voice_turn(connection: Any, watch: Watch) -> None:
     begin = watch.here
     await speak(connection)
     await watch.wait("conversation.item.input_audio_transcription.completed", after=begin)
     done = await watch.wait("response.done", after=begin)
     assert done["response"]["status"] == "completed", done
-    heard = sum(
-        len(base64.b64decode(event["delta"]))
-        for event in watch.events[begin:]
-        if event["type"] == "response.output_audio.delta"
-    )
-    assert heard > 24000, f"{heard} bytes of audio"
+    assert heard_ms(watch, begin) > 500
     types = watch.types(begin)
     order = [
         "input_audio_buffer.speech_started",
@@ -135,6 +139,7 @@ async def barge_in(connection: Any, watch: Watch) -> None:
     await say(connection, "Tell me a story")
     await connection.response.create()
     await watch.wait("response.output_audio.delta", after=begin)
+    ms = heard_ms(watch, begin)
     await speak(connection)
     await watch.wait("input_audio_buffer.speech_started", after=begin)
     done = await watch.wait("response.done", after=begin)
@@ -143,7 +148,7 @@ async def barge_in(connection: Any, watch: Watch) -> None:
     [item] = done["response"]["output"]
     assert item["status"] == "incomplete"
     await connection.conversation.item.truncate(
-        item_id=item["id"], content_index=0, audio_end_ms=400
+        item_id=item["id"], content_index=0, audio_end_ms=ms
     )
     await watch.wait("conversation.item.truncated", after=begin)
     await watch.wait("response.done", lambda e: e["response"]["status"] == "completed", after=begin)

@@ -1,6 +1,7 @@
-"""WebSocket /v1/realtime: its own session (`?model=`) or a sideband of a call (`?call_id=`)."""
+"""WebSocket /v1/realtime: a session (`?model=`, `?intent=`) or a sideband (`?call_id=`)."""
 
 import asyncio
+from collections.abc import Mapping
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
@@ -14,6 +15,7 @@ from bridge.ids import CallId
 from bridge.tasks import TaskOwner
 
 PROTOCOL = "realtime"
+TRANSCRIPTION: Mapping[str, object] = {"type": "transcription"}
 NORMAL_CLOSURE = 1000
 POLICY_VIOLATION = 1008
 
@@ -64,17 +66,21 @@ class RealtimeRoutes:
             # SDKs that add their default model to an attach mean the call: call_id wins.
             self._keyring.require_key(websocket)
             return self._switchboard.session(CallId(call_id))
-        caller = self._keyring.require_any(websocket)
-        if not model and caller.session is not None:
-            minted = caller.session.get("model")
-            model = minted if isinstance(minted, str) else None
+        minted = self._keyring.require_any(websocket).session
+        if _transcribes(query.get("intent"), minted):
+            if minted is None or minted.get("type") != "transcription":
+                minted = TRANSCRIPTION
+            return await self._switchboard.open_session("", minted)
+        if not model and minted is not None:
+            named = minted.get("model")
+            model = named if isinstance(named, str) else None
         if not model:
             raise RequestError(
-                "Missing required parameter: 'model' or 'call_id'.",
+                "Missing required parameter: 'model', 'call_id' or 'intent'.",
                 code="missing_required_parameter",
                 param="model",
             )
-        session = layered(caller.session, {"model": model}) if caller.session else None
+        session = layered(minted, {"model": model}) if minted else None
         return await self._switchboard.open_session(model, session)
 
     async def _converse(
@@ -88,6 +94,18 @@ class RealtimeRoutes:
             await asyncio.wait((writing, reading), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await tasks.close()
+
+
+def _transcribes(intent: str | None, minted: Mapping[str, object] | None) -> bool:
+    """Raises RequestError for an intent that nobody has."""
+    if intent not in (None, "", "transcription", "conversation"):
+        raise RequestError(
+            f"Invalid value: '{intent[:64]}'. Supported values are: 'transcription'.",
+            param="intent",
+        )
+    return intent == "transcription" or (
+        minted is not None and minted.get("type") == "transcription"
+    )
 
 
 def _protocol(websocket: WebSocket) -> str | None:

@@ -31,6 +31,13 @@ class ExpiresAfter(Body):
     seconds: Annotated[int, Field(ge=10, le=7200)] = 600
 
 
+class BetaSecret(Body):
+    """One endpoint of the beta called it expires_after, the other expires_at."""
+
+    expires_after: ExpiresAfter | None = None
+    expires_at: ExpiresAfter | None = None
+
+
 class ClientSecretBody(Body):
     expires_after: ExpiresAfter | None = None
     session: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import bridge
 from bridge.api.auth import LOCALHOST, ClientSecrets, Keyring
+from bridge.api.beta import BetaRoutes
 from bridge.api.calls import CallRoutes
 from bridge.api.client_secrets import ClientSecretRoutes
 from bridge.api.console.routes import console_router
@@ -82,6 +83,7 @@ def create_api(
     for router in (
         CallRoutes(switchboard, keyring).router,
         ClientSecretRoutes(secrets, keyring, config.session_defaults).router,
+        BetaRoutes(secrets, keyring, config.session_defaults).router,
         RealtimeRoutes(switchboard, keyring).router,
         health_router(ready),
         console_router(sip_uris, development=keyring.development),

@@ -59,6 +59,22 @@ class Conversation:
             for other in self._items.values()
         ):
             raise unknown_tool_call(item.members["call_id"], f"{param}.call_id")
+        if item.type == "mcp_approval_response":
+            self._check_approval(item.members["approval_request_id"], param)
+
+    def _check_approval(self, request_id: str, param: str) -> None:
+        request = self._items.get(request_id)
+        if request is None or request.type != "mcp_approval_request":
+            raise item_not_found(request_id, f"{param}.approval_request_id")
+        if any(
+            other.type == "mcp_approval_response"
+            and other.members["approval_request_id"] == request_id
+            for other in self._items.values()
+        ):
+            raise RequestError(
+                f"The request '{request_id[:64]}' has been answered already.",
+                param=f"{param}.approval_request_id",
+            )
 
     def add(self, item: Item, after: str | None = None) -> str | None:
         """Put `item` behind the item `after`, first if that is "root", last if None.

@@ -18,6 +18,7 @@ from bridge.realtime.fields import (
     as_name,
     as_object,
     as_text,
+    integer,
     missing,
     nullable,
     one_of,
@@ -192,6 +193,36 @@ _PARTS: Mapping[str, Sequence[str]] = {
     # Audio of the assistant cannot be created; `text` is the beta's name of output_text.
     "assistant": ("output_text", "text"),
 }
+_listed_tool = record(
+    {
+        "name": as_name,
+        "input_schema": as_object,
+        "description": nullable(as_text),
+        "annotations": nullable(as_object),
+    },
+    required=("name", "input_schema"),
+)
+_ERRORS: Mapping[str, Reader] = {
+    "protocol_error": record(
+        {"type": as_text, "code": integer(-(2**31), 2**31), "message": as_text},
+        required=("code", "message"),
+    ),
+    "tool_execution_error": record({"type": as_text, "message": as_text}, required=("message",)),
+    "http_error": record(
+        {"type": as_text, "code": integer(100, 999), "message": as_text},
+        required=("code", "message"),
+    ),
+}
+
+
+def _mcp_error(value: Any, path: str) -> dict[str, Any]:
+    found = as_object(value, path)
+    if "type" not in found:
+        raise missing(f"{path}.type")
+    error: dict[str, Any] = _ERRORS[one_of(*_ERRORS)(found["type"], f"{path}.type")](found, path)
+    return error
+
+
 _OTHERS: Mapping[str, tuple[dict[str, Reader], tuple[str, ...]]] = {
     "function_call": (
         {"name": as_name, "arguments": as_text, "call_id": as_name},
@@ -210,7 +241,7 @@ _OTHERS: Mapping[str, tuple[dict[str, Reader], tuple[str, ...]]] = {
         ("server_label", "name", "arguments"),
     ),
     "mcp_list_tools": (
-        {"server_label": as_name, "tools": array_of(as_object, most=1024)},
+        {"server_label": as_name, "tools": array_of(_listed_tool, most=1024)},
         ("server_label", "tools"),
     ),
     "mcp_call": (
@@ -220,7 +251,7 @@ _OTHERS: Mapping[str, tuple[dict[str, Reader], tuple[str, ...]]] = {
             "arguments": as_text,
             "approval_request_id": nullable(as_name),
             "output": nullable(as_text),
-            "error": nullable(as_object),
+            "error": nullable(_mcp_error),
         },
         ("server_label", "name", "arguments"),
     ),

@@ -1,5 +1,6 @@
 """Readers of the options that a session and a single response share: tools, formats, voices."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.realtime.fields import (
@@ -87,13 +88,89 @@ def _tool(value: Any, path: str) -> dict[str, Any]:
     if one_of("function", "mcp")(found["type"], f"{path}.type") == "function":
         kept: dict[str, Any] = _function_tool(found, path)
         return kept
-    if "server_label" not in found:
-        raise missing(f"{path}.server_label")
-    as_name(found["server_label"], f"{path}.server_label")
-    return dict(found)
+    return _mcp_tool(found, path)
 
 
-tools: Reader = array_of(_tool, most=128)
+_names = array_of(as_name, most=1024)
+_filter = record({"tool_names": nullable(_names), "read_only": nullable(as_bool)})
+CONNECTORS = tuple(
+    f"connector_{name}"
+    for name in (
+        *("dropbox", "gmail", "googlecalendar", "googledrive", "microsoftteams"),
+        *("outlookcalendar", "outlookemail", "sharepoint"),
+    )
+)
+
+
+def _headers(value: Any, path: str) -> dict[str, str]:
+    return {name: as_text(text, f"{path}.{name}") for name, text in as_object(value, path).items()}
+
+
+def _allowed(value: Any, path: str) -> Any:
+    return _names(value, path) if isinstance(value, list) else _filter(value, path)
+
+
+def _approval(value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        return one_of("always", "never")(value, path)
+    return record({"always": nullable(_filter), "never": nullable(_filter)})(value, path)
+
+
+def _server_url(value: Any, path: str) -> str:
+    url = as_text(value, path)
+    if not url.startswith(("https://", "http://")):
+        raise out_of_range(path, "expected an http or https URL")
+    return url
+
+
+_WHERE: dict[str, Reader] = {
+    "server_url": nullable(_server_url),
+    "connector_id": nullable(one_of(*CONNECTORS)),
+    "tunnel_id": nullable(as_name),
+}
+_mcp = record(
+    {
+        "type": one_of("mcp"),
+        "server_label": as_name,
+        **_WHERE,
+        "server_description": nullable(as_text),
+        "authorization": nullable(as_text),
+        "headers": nullable(_headers),
+        "allowed_tools": nullable(_allowed),
+        "require_approval": nullable(_approval),
+        "allowed_callers": nullable(_names),
+        "defer_loading": nullable(as_bool),
+    },
+    required=("type", "server_label"),
+)
+
+
+def _mcp_tool(found: dict[str, Any], path: str) -> dict[str, Any]:
+    tool: dict[str, Any] = _mcp(found, path)
+    named = [name for name in _WHERE if tool.get(name) is not None]
+    if not named:
+        raise missing(f"{path}.server_url")
+    if len(named) > 1:
+        raise out_of_range(f"{path}.{named[1]}", f"only one of {', '.join(_WHERE)} may be given")
+    return tool
+
+
+_tools = array_of(_tool, most=128)
+
+
+def tools(value: Any, path: str) -> tuple[dict[str, Any], ...]:
+    found: tuple[dict[str, Any], ...] = _tools(value, path)
+    labels = set()
+    for n, tool in enumerate(found):
+        if tool["type"] == "mcp" and tool["server_label"] in labels:
+            raise out_of_range(f"{path}[{n}].server_label", "expected each server once")
+        labels.add(tool.get("server_label"))
+    return found
+
+
+def told_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as every client may see it: without what opens its server."""
+    return {name: tool[name] for name in tool if name not in ("authorization", "headers")}
 
 
 def tool_choice(value: Any, path: str) -> Any:

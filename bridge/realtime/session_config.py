@@ -170,7 +170,7 @@ class SessionConfig:
             "model": self.model,
             "output_modalities": list(self.output_modalities),
             "instructions": self.instructions,
-            "tools": list(self.tools),
+            "tools": [options.told_tool(tool) for tool in self.tools],
             "tool_choice": self.tool_choice,
             "max_output_tokens": self.max_output_tokens,
             "truncation": self.truncation,

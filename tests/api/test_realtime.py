@@ -85,6 +85,37 @@ def test_refusals_come_before_the_upgrade(
     assert refused(locked, url, headers=headers) == answer
 
 
+@pytest.mark.parametrize("more", ["", "&model=gpt-x"])
+def test_an_intent_opens_a_transcription_session(
+    locked: TestClient, board: Board, more: str
+) -> None:
+    with locked.websocket_connect(f"{WS}?intent=transcription{more}", headers=KEY) as websocket:
+        assert websocket.receive_text() == HELLO
+    assert board.asked == [("open_session", "", {"type": "transcription"})]
+
+
+def test_an_unknown_intent_is_refused(api: TestClient) -> None:
+    assert refused(api, f"{WS}?intent=espionage") == (400, "invalid_value")
+
+
+def test_a_secret_for_transcription_opens_nothing_else(locked: TestClient, board: Board) -> None:
+    session = {"type": "transcription", "include": None}
+    minted = locked.post("/v1/realtime/client_secrets", headers=KEY, json={"session": session})
+    protocols = ["realtime", f"openai-insecure-api-key.{minted.json()['value']}"]
+    for query in ("", "?intent=transcription", "?model=gpt-z"):
+        with locked.websocket_connect(f"{WS}{query}", subprotocols=protocols):
+            pass
+    assert board.asked == [("open_session", "", session)] * 3
+
+
+def test_a_secret_for_speech_may_transcribe(locked: TestClient, board: Board) -> None:
+    minted = locked.post("/v1/realtime/client_secrets", headers=KEY, json={})
+    protocols = ["realtime", f"openai-insecure-api-key.{minted.json()['value']}"]
+    with locked.websocket_connect(f"{WS}?intent=transcription", subprotocols=protocols):
+        pass
+    assert board.asked == [("open_session", "", {"type": "transcription"})]
+
+
 def test_a_model_that_is_away_refuses_before_the_upgrade(api: TestClient, board: Board) -> None:
     board.refuse = BackendError("the model is away")
     assert refused(api, f"{WS}?model=gpt-x") == (502, "backend_unavailable")

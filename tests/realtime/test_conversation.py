@@ -113,8 +113,11 @@ def test_items_of_every_kind(playbook: Any) -> None:
         {"type": "function_call_output", "call_id": "c", "output": "1"},
         {"type": "mcp_list_tools", "server_label": "s", "tools": []},
         {"type": "mcp_call", "id": "m", "server_label": "s", "name": "n", "arguments": "{}"},
-        {"type": "mcp_approval_request", "server_label": "s", "name": "n", "arguments": "{}"},
-        {"type": "mcp_approval_response", "approval_request_id": "m", "approve": True},
+        {
+            "type": "mcp_approval_request", "id": "ask", "server_label": "s",
+            "name": "n", "arguments": "{}",
+        },
+        {"type": "mcp_approval_response", "approval_request_id": "ask", "approve": True},
     ]
     for kind in kinds:
         book >> create(kind)

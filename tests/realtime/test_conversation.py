@@ -114,8 +114,11 @@ def test_items_of_every_kind(playbook: Any) -> None:
         {"type": "mcp_list_tools", "server_label": "s", "tools": []},
         {"type": "mcp_call", "id": "m", "server_label": "s", "name": "n", "arguments": "{}"},
         {
-            "type": "mcp_approval_request", "id": "ask", "server_label": "s",
-            "name": "n", "arguments": "{}",
+            "type": "mcp_approval_request",
+            "id": "ask",
+            "server_label": "s",
+            "name": "n",
+            "arguments": "{}",
         },
         {"type": "mcp_approval_response", "approval_request_id": "ask", "approve": True},
     ]

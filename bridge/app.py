@@ -149,11 +149,6 @@ async def running(config: Config) -> AsyncIterator[Running]:
         await _serve_http(config, started, listener, stack)
         stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
         stack.callback(sip.drain)
-
-        # What start-up made lives as long as the process: keep full collections off it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
         yield started
 
 
@@ -286,6 +281,10 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop)
     try:
         async with running(config) as service:
+            # What start-up made lives as long as the process: keep full collections off it.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 100)
             announce(_where_to_call(config, service))
             await stopping.wait()
             if len(service.switchboard):

@@ -1,8 +1,7 @@
 import asyncio
-import gc
 import json
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ from bridge.config import Config, load
 from bridge.errors import ConfigError
 from tests.peers.phone import Phone
 from tests.ports import HOST, free_port
-
-
-@pytest.fixture(autouse=True)
-def garbage_collection() -> Iterator[None]:
-    """As it was: a service tunes it for its process."""
-    thresholds = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
 
 
 def config(**more: object) -> Config:

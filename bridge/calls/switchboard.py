@@ -268,7 +268,9 @@ class Switchboard:
         try:
             await conversation.start()
         except BridgeError as error:
-            leg.reject(error.sip_status)
+            if call.state is not CallState.ENDED:
+                call.end_reason = "backend_unavailable"
+                leg.reject(error.sip_status)
             raise
         if call.state not in (CallState.ANSWERING, CallState.ACTIVE):
             await conversation.close()
@@ -325,6 +327,9 @@ class Switchboard:
             line.leg.reject(DECLINE)
         elif call.state in (CallState.ANSWERING, CallState.ACTIVE):
             call.advance("hangup")
+            if line.session is not None:
+                # While a browser's data channel still carries the end of the story.
+                line.session.finish("local_hangup")
             self._tasks.spawn(line.leg.hangup(), name="hangup")
 
     def _expire(self, line: Line) -> None:
@@ -392,9 +397,13 @@ class Switchboard:
         config = SessionConfig.create(wanted, defaults=self._defaults.config)
         owner = PlainSession(self)
         conversation = self._new_session(self._new_backend(), config, on_call=False, listener=owner)
-        await conversation.start()
-        owner.begin(conversation, self._limits.max_duration_s)
         self._plain[conversation.id] = owner
+        try:
+            await conversation.start()
+        except BridgeError:
+            del self._plain[conversation.id]
+            raise
+        owner.begin(conversation, self._limits.max_duration_s)
         return conversation
 
     def forget(self, conversation: Session) -> None:

@@ -379,10 +379,14 @@ class Session:
         minutes = max(1, duration_s // 60)
         text = f"Your session hit the maximum duration of {minutes} minutes."
         self._server.fail("session_expired", text)
-        self._server.finish(self._loop.time(), reason="expired")
-        self._carry_out()
+        self.finish("expired")
         self._clients.close(GOING_AWAY, text)
         self.listener.session_expired()
+
+    def finish(self, reason: str) -> None:
+        """Nothing new begins, and clients are told how what is open ended. Idempotent."""
+        self._server.finish(self._loop.time(), reason=reason)
+        self._carry_out()
 
     async def close(self, reason: str = "call ended") -> None:
         """Every open response is closed, every client gets the end of the story. Idempotent."""
@@ -391,8 +395,7 @@ class Session:
         self._closing = True
         if self._farewell is not None:
             self._farewell.cancel()
-        self._server.finish(self._loop.time(), reason=reason)
-        self._carry_out()
+        self.finish(reason)
         self._closed = True
         self._set_timer()
         if self._stream is not None:

@@ -67,7 +67,7 @@ def test_a_model_that_cannot_be_reached_refuses_the_caller() -> None:
         leg, call_id = desk.call()
         await virtual.settle()
         assert leg.verbs == ["ring", "reject 503"]
-        assert desk.state(call_id) == "ended: rejected"
+        assert desk.state(call_id) == "ended: backend_unavailable"
         await desk.close()
 
     virtual.run(scenario())

@@ -28,7 +28,7 @@ CLIENTS: Mapping[str, Sequence[str]] = {
     "openai-python 2.8": (*SESSION, "out-of-band", *REST),
     "openai-node 7.55": (*SESSION, "out-of-band", *REST),
     "agents-python, WebSocket": (*SESSION, *AGENT),
-    "agents-python, SIP": (*SESSION, "hangup"),
+    "agents-python, SIP": (*SESSION, "accept", "hangup"),
     "agents-realtime, WebSocket": (*SESSION, *AGENT),
     "agents-realtime, SIP": ("connect", "voice turn", "tool", "accept", "barge-in", "hangup"),
     "agents-realtime, WebRTC": ("connect", "voice turn", "tool", "client_secrets", "create"),

@@ -66,14 +66,19 @@ def offer() -> str:
 
 
 class Watch:
-    """Server events in their order; each is told to the test, which validates it."""
+    """Server events in their order; each is told to the test, which validates it.
 
-    def __init__(self) -> None:
+    With `told` false: a client's own events, which are nobody else's business.
+    """
+
+    def __init__(self, *, told: bool = True) -> None:
+        self._told = told
         self.events: list[Event] = []
         self._changed = asyncio.Condition()
 
     async def add(self, event: Mapping[str, Any]) -> None:
-        tell(event=event)
+        if self._told:
+            tell(event=event)
         async with self._changed:
             self.events.append(dict(event))
             self._changed.notify_all()

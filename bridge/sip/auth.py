@@ -23,11 +23,11 @@ _HASHES: dict[str, Callable[[bytes], str]] = {
 }
 _STRENGTH = {"SHA-256": 2, "MD5": 1}
 _SCHEME = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]+(?=[A-Za-z0-9\-.!%*_+`'~]+[ \t]*=)")
-_ANSWERED_IN = {
+ANSWERED_IN = {
     "www-authenticate": "Authorization",
     "proxy-authenticate": "Proxy-Authorization",
 }
-_CHALLENGED_BY = {401: "www-authenticate", 407: "proxy-authenticate"}
+CHALLENGED_BY = {401: "www-authenticate", 407: "proxy-authenticate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,9 @@ class Challenge:
         # A session key needs a cnonce, and RFC 2069, which has no qop, has none.
         usable = not session if not self.qop else not {"auth", "auth-int"}.isdisjoint(self.qop)
         return _STRENGTH.get(name, 0) if usable else 0
+
+    def with_nonce(self, nonce: str) -> "Challenge":
+        return replace(self, nonce=nonce, stale=False)
 
     def __str__(self) -> str:
         parts = [f'Digest realm="{self.realm}"', f'nonce="{self.nonce}"']
@@ -198,17 +201,17 @@ def authorise(
     `uri` is the raw Request-URI, `count` how often this nonce has been used with this one.
     Whether a second challenge deserves a second answer is told by `is_stale`.
     """
-    source = _CHALLENGED_BY.get(response.status)
+    source = CHALLENGED_BY.get(response.status)
     challenge = choose(response.headers.get_all(source), credentials) if source else None
     if source is None or challenge is None:
         return None
     value = answer(challenge, method, uri, body, credentials, rng, count)
-    return _ANSWERED_IN[source], str(value)
+    return ANSWERED_IN[source], str(value)
 
 
 def is_stale(response: Response, credentials: Credentials) -> bool:
     """Whether only the nonce was too old, so that the same password is worth another try."""
-    source = _CHALLENGED_BY.get(response.status)
+    source = CHALLENGED_BY.get(response.status)
     challenge = choose(response.headers.get_all(source), credentials) if source else None
     return challenge is not None and challenge.stale
 

@@ -1,0 +1,515 @@
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from bridge.errors import SipError
+from bridge.sip.auth import Authorization, Challenge, Credentials
+from bridge.sip.digest_gate import DigestGate
+from bridge.sip.message import Rejection, Request, Response, make_response, parse_message
+from bridge.sip.register import (
+    TABLE,
+    Closed,
+    Input,
+    Output,
+    Registered,
+    Registration,
+    RegistrationConfig,
+    RegistrationFailed,
+    SendKeepAlive,
+    SendRegister,
+    State,
+)
+
+CREDENTIALS = Credentials("1000", "secret", "pbx.example")
+CONFIG = RegistrationConfig(
+    "sip:1000@pbx.example", "sip:1000@192.0.2.1:5060", credentials=CREDENTIALS, keepalive=False
+)
+Lines = tuple[tuple[str, str], ...]
+
+
+def make(config: RegistrationConfig = CONFIG) -> Registration:
+    return Registration(config, random.Random(5))
+
+
+def reply(sent: Request, status: int, *headers: tuple[str, str]) -> Response:
+    """Through the wire format, as an owner's transport would give it a Via."""
+    with_via = replace(
+        sent, headers=sent.headers.prepended("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx")
+    )
+    response = parse_message(bytes(make_response(with_via, status, to_tag="t", headers=headers)))
+    assert isinstance(response, Response)
+    return response
+
+
+def challenge(nonce: str = "n1", *, stale: bool = False, status: int = 401) -> tuple[str, str]:
+    name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
+    return name, str(Challenge("pbx.example", nonce, "SHA-256", ("auth",), None, stale))
+
+
+def sent_by(registration: Registration) -> Request:
+    (output,) = registration.take()
+    assert isinstance(output, SendRegister)
+    return output.request
+
+
+def only(registration: Registration) -> Output:
+    (output,) = registration.take()
+    return output
+
+
+def authorization(request: Request, name: str = "authorization") -> Authorization:
+    return Authorization.parse(request.headers.get(name) or "")
+
+
+def registered(
+    config: RegistrationConfig = CONFIG, now: float = 0.0, expires: int = 3600
+) -> Registration:
+    registration = make(config)
+    registration.start(now)
+    request = sent_by(registration)
+    registration.receive(reply(request, 200, ("Expires", str(expires))), now)
+    assert isinstance(only(registration), Registered)
+    assert registration.state is State.REGISTERED
+    return registration
+
+
+def due(registration: Registration) -> float:
+    when = registration.next_timer()
+    assert when is not None
+    return when
+
+
+def test_every_input_that_can_come_has_its_row() -> None:
+    assert set(TABLE) == set(State)
+    for state in (State.REGISTERING, State.REFRESHING):
+        assert {Input.SUCCESS, Input.TRY_AGAIN, Input.REFUSED, Input.FAILURE} <= set(TABLE[state])
+    reachable = {next_state for row in TABLE.values() for next_state, _ in row.values()}
+    assert reachable == set(State) - {State.IDLE}
+
+
+def test_registers_with_a_password() -> None:
+    registration = make()
+    registration.start(0.0)
+    first = sent_by(registration)
+    assert (first.method, first.uri) == ("REGISTER", "sip:pbx.example")
+    assert first.to.uri == first.from_.uri
+    assert first.headers.get("contact") == "<sip:1000@192.0.2.1:5060>;expires=3600"
+    assert first.headers.get("supported") == "path"
+    assert "authorization" not in first.headers
+    registration.receive(reply(first, 100), 0.1)
+    registration.receive(reply(first, 401, challenge()), 0.2)
+    second = sent_by(registration)
+    assert second.sip_call_id == first.sip_call_id
+    assert second.from_tag == first.from_tag
+    assert second.cseq.number == first.cseq.number + 1
+    proof = authorization(second)
+    assert proof.response == proof.expected("secret", "REGISTER", b"")
+    contact = ("Contact", f"<sip:other@198.51.100.9>;expires=5, {CONFIG.contact};expires=600")
+    registration.receive(
+        reply(
+            second, 200, contact, ("Service-Route", "<sip:a;lr>, <sip:b;lr>"), ("Path", "<sip:p>")
+        ),
+        1.0,
+    )
+    assert only(registration) == Registered(
+        "sip:pbx.example", 600, ("<sip:a;lr>", "<sip:b;lr>"), ("<sip:p>",), None, refreshed=False
+    )
+    assert registration.bound_until == 601.0
+
+
+def test_refreshes_with_the_known_nonce() -> None:
+    registration = make()
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 401, challenge()), 0.0)
+    registration.receive(reply(sent_by(registration), 200, ("Expires", "3600")), 0.0)
+    registration.take()
+    assert due(registration) == pytest.approx(3240.0)
+    registration.handle_timer(3239.0)
+    assert registration.take() == []
+    registration.handle_timer(3240.0)
+    refresh = sent_by(registration)
+    assert (authorization(refresh).nonce, authorization(refresh).nc) == ("n1", 2)
+    assert registration.state is State.REFRESHING
+    info = ("Authentication-Info", 'nextnonce="n2"')
+    registration.receive(reply(refresh, 200, ("Expires", "3600"), info), 3241.0)
+    output = only(registration)
+    assert isinstance(output, Registered)
+    assert output.refreshed
+    registration.handle_timer(due(registration))
+    refresh = sent_by(registration)
+    assert (authorization(refresh).nonce, authorization(refresh).nc) == ("n2", 1)
+
+
+@pytest.mark.parametrize(
+    ("granted", "refresh"), [(3600, 3240), (300, 268), (120, 88), (60, 30), (10, 5), (1, 0.5)]
+)
+def test_refresh_leaves_time_for_a_retry(granted: int, refresh: float) -> None:
+    assert due(registered(expires=granted)) == pytest.approx(refresh)
+
+
+def test_a_restarted_registrar_has_new_nonces() -> None:
+    registration = registered()
+    registration.handle_timer(due(registration))
+    registration.receive(reply(sent_by(registration), 401, challenge("a")), 3300.0)
+    registration.receive(reply(sent_by(registration), 200), 3300.0)
+    registration.take()
+    registration.handle_timer(due(registration))
+    # Not even said to be stale: the answer was unasked for, so this is the first challenge.
+    registration.receive(reply(sent_by(registration), 401, challenge("b")), 7000.0)
+    again = sent_by(registration)
+    assert (authorization(again).nonce, authorization(again).nc) == ("b", 1)
+    registration.receive(reply(again, 200), 7000.0)
+    assert registration.state is State.REGISTERED
+
+
+def test_stale_is_worth_another_try_but_not_for_ever() -> None:
+    registration = make()
+    registration.start(0.0)
+    for number in range(3):
+        sent = sent_by(registration)
+        registration.receive(reply(sent, 401, challenge(f"n{number}", stale=True)), 0.0)
+    assert only(registration) == RegistrationFailed("sip:pbx.example", 401, "Unauthorized", None)
+
+
+def test_a_proxy_and_the_registrar_may_both_ask() -> None:
+    registration = make()
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 407, challenge("p", status=407)), 0.0)
+    registration.receive(reply(sent_by(registration), 401, challenge("w")), 0.0)
+    both = sent_by(registration)
+    assert authorization(both).nonce == "w"
+    assert authorization(both, "proxy-authorization").nonce == "p"
+    assert authorization(both, "proxy-authorization").nc == 2
+    registration.receive(reply(both, 200), 0.0)
+    assert registration.state is State.REGISTERED
+
+
+def test_a_wrong_password_is_tried_twice_at_most() -> None:
+    registration = make()
+    registration.start(0.0)
+    tries = 0
+    while registration.state is State.REGISTERING:
+        tries += 1
+        registration.receive(reply(sent_by(registration), 401, challenge(f"n{tries}")), 0.0)
+    assert tries == 2
+    assert only(registration) == RegistrationFailed("sip:pbx.example", 401, "Unauthorized", None)
+    assert registration.state is State.REFUSED
+    assert registration.next_timer() is None
+    registration.start(100.0)
+    assert "authorization" not in sent_by(registration).headers
+
+
+@pytest.mark.parametrize("credentials", [None, replace(CREDENTIALS, realm="elsewhere")])
+def test_a_challenge_for_another_realm_is_not_answered(credentials: Credentials | None) -> None:
+    registration = make(replace(CONFIG, credentials=credentials))
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 401, challenge()), 0.0)
+    assert isinstance(only(registration), RegistrationFailed)
+    assert registration.state is State.REFUSED
+
+
+def test_interval_too_brief() -> None:
+    registration = make(replace(CONFIG, expires_s=60))
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 423, ("Min-Expires", "1800")), 0.0)
+    raised = sent_by(registration)
+    assert raised.expires == 1800
+    registration.receive(reply(raised, 423, ("Min-Expires", "3600")), 0.0)
+    output = only(registration)
+    assert isinstance(output, RegistrationFailed)
+    assert output.status == 423
+
+
+@pytest.mark.parametrize("headers", [(), (("Min-Expires", "60"),), (("Min-Expires", "x"),)])
+def test_interval_too_brief_without_a_better_one(headers: Lines) -> None:
+    registration = make(replace(CONFIG, expires_s=60))
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 423, *headers), 0.0)
+    assert registration.state is State.WAITING
+
+
+def test_waits_longer_each_time() -> None:
+    registration = make()
+    registration.start(0.0)
+    now, waits = 0.0, []
+    for _ in range(9):
+        registration.no_answer(sent_by(registration), now)
+        failure = only(registration)
+        assert isinstance(failure, RegistrationFailed)
+        assert failure.status is None
+        assert failure.retry_at == due(registration)
+        waits.append(due(registration) - now)
+        now = due(registration)
+        registration.handle_timer(now)
+    for number, wait in enumerate(waits):
+        full = min(30.0 * 2**number, 1800.0)
+        assert full / 2 <= wait <= full
+
+
+def test_retry_after_is_kept_within_reason() -> None:
+    for asked, least, most in (("120", 120, 120), ("4000000000", 3600, 3600), ("1", 15, 30)):
+        registration = make()
+        registration.start(0.0)
+        registration.receive(reply(sent_by(registration), 503, ("Retry-After", asked)), 0.0)
+        assert least <= due(registration) <= most
+
+
+def test_fails_over_and_comes_back_to_the_first() -> None:
+    targets = ("sip:a.example", "sip:b.example;transport=tcp")
+    registration = make(replace(CONFIG, targets=targets))
+    registration.start(0.0)
+    registration.no_answer(sent_by(registration), 32.0)
+    assert only(registration) == RegistrationFailed("sip:a.example", None, "No Answer", 32.0)
+    registration.handle_timer(32.0)
+    (output,) = registration.take()
+    assert isinstance(output, SendRegister)
+    assert (output.target, output.request.uri) == (targets[1], "sip:pbx.example")
+    registration.receive(reply(output.request, 200), 32.0)
+    assert isinstance(only(registration), Registered)
+    # It stays where it is while that works.
+    registration.handle_timer(due(registration))
+    (output,) = registration.take()
+    assert isinstance(output, SendRegister)
+    assert output.target == targets[1]
+    now = 4000.0
+    registration.receive(reply(output.request, 503), now)
+    registration.take()
+    registration.handle_timer(now)
+    (output,) = registration.take()
+    assert isinstance(output, SendRegister)
+    assert output.target == targets[0]
+    registration.receive(reply(output.request, 500), now)
+    registration.take()
+    assert 15.0 <= due(registration) - now <= 30.0
+    assert registration.target == targets[0]
+
+
+def test_nonces_stay_with_the_registrar_that_made_them() -> None:
+    registration = make(replace(CONFIG, targets=("sip:a.example", "sip:b.example")))
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 401, challenge()), 0.0)
+    registration.receive(reply(sent_by(registration), 503), 0.0)
+    registration.take()
+    registration.handle_timer(0.0)
+    assert "authorization" not in sent_by(registration).headers
+
+
+def test_a_lost_connection_is_made_up_for_soon() -> None:
+    registration = registered()
+    registration.flow_lost(100.0)
+    failure = only(registration)
+    assert isinstance(failure, RegistrationFailed)
+    assert failure.reason == "Connection Lost"
+    assert 100.0 < due(registration) <= 102.0
+    registration.handle_timer(due(registration))
+    request = sent_by(registration)
+    registration.flow_lost(101.0)
+    registration.take()
+    assert registration.state is State.WAITING
+    registration.receive(reply(request, 200), 101.0)
+    assert registration.take() == []
+    assert due(registration) >= 116.0
+
+
+def test_takes_its_binding_back() -> None:
+    registration = registered()
+    registration.close(10.0)
+    leaving = sent_by(registration)
+    assert leaving.headers.get("contact") == "<sip:1000@192.0.2.1:5060>;expires=0"
+    assert leaving.expires == 0
+    assert registration.next_timer() is None
+    registration.receive(reply(leaving, 401, challenge()), 10.0)
+    leaving = sent_by(registration)
+    assert leaving.expires == 0
+    registration.receive(reply(leaving, 200), 10.0)
+    assert registration.take() == [Closed()]
+    assert registration.bound_until is None
+    for act in (registration.start, registration.close, registration.flow_lost):
+        act(11.0)
+    assert registration.take() == []
+
+
+def test_close_overtakes_a_pending_register() -> None:
+    registration = make()
+    registration.start(0.0)
+    pending = sent_by(registration)
+    registration.close(1.0)
+    leaving = sent_by(registration)
+    assert leaving.cseq.number > pending.cseq.number
+    registration.receive(reply(pending, 200), 1.0)
+    registration.no_answer(pending, 1.0)
+    assert registration.take() == []
+    registration.no_answer(leaving, 33.0)
+    assert registration.take() == [Closed()]
+
+
+def test_close_with_nothing_to_take_back() -> None:
+    for registration in (make(), make()):
+        registration.close(0.0)
+        assert registration.take() == [Closed()]
+    waiting = make()
+    waiting.start(0.0)
+    waiting.no_answer(sent_by(waiting), 0.0)
+    waiting.take()
+    waiting.close(1.0)
+    assert waiting.take() == [Closed()]
+    assert waiting.next_timer() is None
+
+
+@pytest.mark.parametrize(
+    ("transport", "headers", "least", "most"),
+    [
+        ("udp", (), 24.0, 29.0),
+        ("tcp", (), 95.0, 120.0),
+        ("udp", (("Flow-Timer", "120"),), 96.0, 120.0),
+        ("tls", (("Flow-Timer", "0"),), 95.0, 120.0),
+    ],
+)
+def test_keepalives(transport: str, headers: Lines, least: float, most: float) -> None:
+    registration = make(replace(CONFIG, transport=transport, keepalive=True))
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 200, *headers), 0.0)
+    registration.take()
+    now = 0.0
+    for _ in range(5):
+        assert least <= due(registration) - now <= most
+        now = due(registration)
+        registration.handle_timer(now)
+        assert only(registration) == SendKeepAlive("sip:pbx.example")
+    registration.flow_lost(now)
+    registration.take()
+    assert due(registration) <= now + 2.0
+
+
+def test_outbound_and_the_public_address() -> None:
+    registration = make(replace(CONFIG, instance="urn:uuid:0-1", user_agent="x"))
+    registration.start(0.0)
+    request = sent_by(registration)
+    contact = request.contact
+    assert contact is not None
+    assert contact.params.get("+sip.instance") == '"<urn:uuid:0-1>"'
+    assert contact.params.get("reg-id") == "1"
+    assert request.headers.get("supported") == "path, outbound"
+    ok = reply(request, 200)
+    via = "SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKx;received=203.0.113.5;rport=6060"
+    registration.receive(replace(ok, headers=ok.headers.replaced("via", via)), 0.0)
+    output = only(registration)
+    assert isinstance(output, Registered)
+    assert output.public_address == ("203.0.113.5", 6060)
+
+
+@pytest.mark.parametrize(
+    ("headers", "granted"),
+    [
+        ((), 3600),
+        ((("Expires", "90"),), 90),
+        ((("Contact", "<sip:1000@NAT.example:99>;expires=70"), ("Expires", "90")), 70),
+        ((("Contact", "<sip:1000@192.0.2.1:5060>"), ("Expires", "90")), 90),
+        ((("Contact", "<sip:1000@192.0.2.1:5060>;expires=9999999999"),), 3600),
+        ((("Contact", "<nonsense"),), 3600),
+        ((("Expires", "4294967295"),), 86400),
+    ],
+)
+def test_what_was_granted(headers: Lines, granted: int) -> None:
+    registration = make()
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 200, *headers), 0.0)
+    output = only(registration)
+    assert isinstance(output, Registered)
+    assert output.expires_s == granted
+
+
+def test_a_binding_granted_for_no_time_is_none() -> None:
+    registration = make()
+    registration.start(0.0)
+    registration.receive(reply(sent_by(registration), 200, ("Expires", "0")), 0.0)
+    assert registration.state is State.WAITING
+
+
+def test_foreign_responses_are_ignored() -> None:
+    registration = make()
+    registration.start(0.0)
+    request = sent_by(registration)
+    other = replace(request, headers=request.headers.replaced("call-id", "other"))
+    registration.receive(reply(other, 200), 0.0)
+    other = replace(request, headers=request.headers.replaced("cseq", "77 REGISTER"))
+    registration.receive(reply(other, 200), 0.0)
+    assert registration.state is State.REGISTERING
+
+
+@pytest.mark.parametrize("aor", ["", "1000", "tel:+4930", "sip:pbx.example"])
+def test_not_an_address_of_record(aor: str) -> None:
+    with pytest.raises(SipError):
+        make(replace(CONFIG, aor=aor))
+
+
+def test_against_our_own_gate() -> None:
+    gate = DigestGate("pbx.example", {"1000": "secret"}.get, random.Random(9))
+    registration = make()
+    registration.start(0.0)
+    now = 0.0
+    for _ in range(6):
+        request = sent_by(registration)
+        found: Rejection | None = gate.check(request, "192.0.2.1", now)
+        if found is None:
+            registration.receive(reply(request, 200, ("Expires", "200")), now)
+            registration.take()
+            now = due(registration)
+            registration.handle_timer(now)
+        else:
+            registration.receive(reply(request, found.status, *found.headers), now)
+    assert gate.stats.failed == 0
+    assert gate.stats.admitted >= 3
+
+
+ANSWERS = st.sampled_from([None, 200, 302, 401, 403, 407, 423, 500, 503, "lost", "late", "close"])
+
+
+@settings(max_examples=200)
+@given(st.lists(ANSWERS, max_size=40), st.integers(0, 2**32))
+def test_never_stuck(answers: list[int | str | None], seed: int) -> None:
+    """Whatever is answered, it waits for an answer or a timer, or has said why it stopped."""
+    config = replace(CONFIG, targets=("sip:a", "sip:b"), keepalive=True)
+    registration = Registration(config, random.Random(seed))
+    registration.start(0.0)
+    now, pending = 0.0, None
+    for answer in [*answers, None, "close", None]:
+        for output in registration.take():
+            pending = output.request if isinstance(output, SendRegister) else pending
+        if answer == "lost":
+            registration.flow_lost(now)
+        elif answer == "close":
+            registration.close(now)
+        elif answer == "late" or pending is None:
+            now = max(now, registration.next_timer() or now)
+            registration.handle_timer(now)
+        elif answer is None:
+            now += 32.0
+            registration.no_answer(pending, now)
+            pending = None
+        else:
+            status = int(answer)
+            headers = [challenge(status=status)] if status in (401, 407) else []
+            registration.receive(reply(pending, status, *headers), now)
+            pending = None
+        waits_for_answer = any(isinstance(o, SendRegister) for o in registration._outputs)
+        assert (
+            registration.state in (State.REFUSED, State.CLOSED)
+            or registration.next_timer() is not None
+            or waits_for_answer
+            or pending is not None
+        )
+    if registration.state is State.LEAVING:
+        for output in registration.take():
+            if isinstance(output, SendRegister):
+                registration.no_answer(output.request, now)
+    assert registration.state is State.CLOSED
+
+
+def test_headers_cannot_be_injected() -> None:
+    registration = make(replace(CONFIG, contact="sip:x@y>\r\nEvil: 1"))
+    registration.start(0.0)
+    with pytest.raises(SipError):
+        bytes(sent_by(registration))

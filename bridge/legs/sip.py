@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal
 
 from bridge.audio import codecs
 from bridge.errors import BridgeError, ConfigError, SdpError
@@ -24,8 +24,8 @@ from bridge.sip.events import (
     CallEnded,
     Event,
     IncomingCall,
-    InfoReceived,
     Reoffer,
+    RequestDone,
     UsageId,
 )
 from bridge.sip.transport import SipTransport
@@ -342,6 +342,8 @@ class SipLegs:
         if isinstance(event, IncomingCall):
             self._incoming(event)
             return
+        if isinstance(event, RequestDone):
+            return
         leg = self._legs.get(event.usage)
         if leg is None:
             return
@@ -354,10 +356,8 @@ class SipLegs:
                 leg.finish("remote_hangup" if cause == "bye" else cause)
             case Reoffer(_, body):
                 leg.reoffered(body)
-            case InfoReceived():
-                pass
             case _:
-                assert_never(event)
+                pass
 
     def _incoming(self, event: IncomingCall) -> None:
         now = self.now()

@@ -17,6 +17,7 @@ from bridge.sip.transaction import (
 )
 
 ClientKey = tuple[str, str]
+CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
 
 _FINAL: Mapping[Input | Timer, tuple[State, tuple[Action, ...]]] = {
     Input.PROVISIONAL: (State.PROCEEDING, (Action.PASS,)),
@@ -92,6 +93,13 @@ class ClientTransaction(Transaction):
     def receive(self, response: Response, now: float) -> None:
         self._walk(status_input(response.status), response, now)
 
+    def abandon(self, now: float) -> None:
+        """Nobody waits for the answer any more, and none may come."""
+        if self.state in (State.CALLING, State.TRYING, State.PROCEEDING):
+            self.state = State.TERMINATED
+            self.layer.timers.stop_all(self)
+            self.layer.terminated(self)
+
     def _act(self, action: Action, message: Request | Response | None, now: float) -> None:
         match action:
             case Action.RESEND:
@@ -148,3 +156,17 @@ def acknowledge_failure(request: Request, response: Response) -> Request:
         ("CSeq", f"{request.cseq.number} ACK"),
     ]
     return Request("ACK", request.uri, Headers(headers))
+
+
+def cancellation(request: Request) -> Request:
+    """The CANCEL for an INVITE of ours (RFC 3261 section 9.1)."""
+    headers = [
+        ("Via", str(request.top_via)),
+        ("Max-Forwards", "70"),
+        *(("Route", value) for value in request.headers.get_all("route")),
+        ("From", str(request.from_)),
+        ("To", str(request.to)),
+        ("Call-ID", request.sip_call_id),
+        ("CSeq", f"{request.cseq.number} CANCEL"),
+    ]
+    return Request("CANCEL", request.uri, Headers(headers))

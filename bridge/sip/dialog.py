@@ -58,17 +58,26 @@ class Dialog:
 
     @classmethod
     def from_response(cls, request: Request, response: Response, flow: Flow) -> "Dialog":
-        """As UAC (section 12.1.2): the route set is Record-Route in reverse."""
+        """As UAC (section 12.1.2): the route set is Record-Route in reverse.
+
+        A response whose Contact is missing or bad must not cost the call: then the target stays.
+        """
+        try:
+            target = _target(response)
+        except SipError:
+            target = request.request_uri
+        routes = tuple(reversed(response.record_routes))
         return cls(
             call_id=request.sip_call_id,
             local_tag=request.from_tag or "",
             remote_tag=response.to_tag or "",
             local=str(request.from_),
             remote=str(response.to),
-            remote_target=_target(response),
-            route_set=tuple(reversed(response.record_routes)),
+            remote_target=target,
+            route_set=routes,
             flow=flow,
             local_cseq=request.cseq.number,
+            behind_nat=not routes and _is_private(target.host) and not _is_private(flow.remote[0]),
         )
 
     @property
@@ -173,3 +182,10 @@ def _with_tag(address: NameAddr, tag: str) -> str:
 def _is_behind_nat(request: Request, target: SipUri, flow: Flow) -> bool:
     source = flow.remote[0]
     return request.top_via.host != source and target.host != source
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False

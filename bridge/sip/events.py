@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal, NewType
 
-from bridge.sip.message import Request
+from bridge.sip.message import Headers, Request, Response
 
 UsageId = NewType("UsageId", int)
 """Names one call of a UserAgent; never used again."""
 
-EndCause = Literal["bye", "hangup", "rejected", "no_ack", "transport"]
+RequestId = NewType("RequestId", int)
+"""Names one request outside of calls."""
+
+EndCause = Literal[
+    "bye", "hangup", "rejected", "no_ack", "no_prack", "transport", "timeout", "gone", "expired"
+]
+"""`gone`: the peer knows of no such call; `expired`: no session refresh came in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +84,69 @@ class InfoReceived:
     body: bytes
 
 
-Event = IncomingCall | CallCancelled | CallConfirmed | CallEnded | Reoffer | InfoReceived
+@dataclass(frozen=True, slots=True)
+class OutgoingProgress:
+    """A 101 to 199 for a call of ours; copies of it are reported too."""
+
+    usage: UsageId
+    status: int
+    reason: str
+    body: bytes | None
+    """Early media is described here, if at all."""
+    dialog: str
+    """The tag of whoever rings: several phones may ring for one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingAnswered:
+    """The first 2xx; it is acknowledged, unless its offer waits for `acknowledge`."""
+
+    usage: UsageId
+    body: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFailed:
+    """The last event of its usage: nobody took the call. 408 and 503 may be of our own making."""
+
+    usage: UsageId
+    status: int
+    reason: str
+    headers: Headers
+    """A 3xx has its Contacts here; whether they are called is not decided by the user agent."""
+    q850: int | None
+    """The cause in a Reason header (RFC 3326), if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReofferDone:
+    """The final answer to `reoffer` or `update`; a failure leaves the session as it was."""
+
+    usage: UsageId
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """The end of a request outside of calls."""
+
+    request: RequestId
+    response: Response | None
+    """None when there was none: time out or no way to send it."""
+
+
+Event = (
+    IncomingCall
+    | CallCancelled
+    | CallConfirmed
+    | CallEnded
+    | Reoffer
+    | InfoReceived
+    | OutgoingProgress
+    | OutgoingAnswered
+    | OutgoingFailed
+    | ReofferDone
+    | RequestDone
+)

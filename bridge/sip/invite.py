@@ -1,34 +1,36 @@
-"""The INVITE usage of a dialog, answering side: one call from its INVITE to its BYE.
+"""The INVITE usage of a dialog: one call, from its INVITE or its answer to its BYE.
 
-`CALL` is the whole life of a call. What the owner hears ends when the call ends for it
-(`CallEnded`, `CallCancelled`); LEAVING and ENDING are what is still owed to the peer then.
+`CALL` is the whole life of a call; one that we make begins at CONFIRMED, with its answer. What
+the owner hears ends when the call ends for it (`CallEnded`, `CallCancelled`); LEAVING and ENDING
+are what is still owed to the peer then.
 """
 
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Literal, Protocol
 
 from bridge.errors import SipError
+from bridge.sip.answers import Unacknowledged
+from bridge.sip.auth import Credentials
 from bridge.sip.body import SDP, session_description
-from bridge.sip.client_transaction import ClientUser
+from bridge.sip.challenge import Challenged
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import (
     CallCancelled,
     CallConfirmed,
     CallEnded,
     EndCause,
-    Event,
     Flow,
     InfoReceived,
-    Reoffer,
     UsageId,
 )
 from bridge.sip.grammar import FORBIDDEN_IN_LINE
+from bridge.sip.host import Host
 from bridge.sip.message import Request, Response, make_response
+from bridge.sip.offers import Method, Offers
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
-from bridge.sip.timers import GIVE_UP, REFRESH_PROVISIONAL, T1, T2, Timer, TimerQueue
+from bridge.sip.session_timer import SessionTimer
+from bridge.sip.timers import REFRESH_PROVISIONAL, Timer
 from bridge.sip.transaction import is_reliable
 
 
@@ -85,87 +87,48 @@ CALL: dict[CallState, dict[Step, CallState]] = {
 }
 
 
-class UsageHost(Protocol):
-    """What a usage needs of its user agent."""
-
-    @property
-    def timers(self) -> TimerQueue: ...
-
-    @property
-    def rng(self) -> random.Random: ...
-
-    def emit(self, event: Event) -> None: ...
-
-    def capabilities(self, flow: Flow, request: Request) -> list[tuple[str, str]]:
-        """Contact, Allow, Supported and Server of our 2xx."""
+class UsageHost(Host, Protocol):
+    def forget(self, usage: "InviteUsage") -> None:
+        """The call is over, on the wire as well."""
         ...
-
-    def contact(self, flow: Flow, request: Request) -> tuple[str, str]: ...
-
-    def send_request(
-        self,
-        dialog: Dialog,
-        method: str,
-        user: ClientUser,
-        now: float,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> None: ...
-
-    def forget(self, usage: "InviteUsage") -> None: ...
-
-
-@dataclass(eq=False, slots=True)
-class Unacknowledged:
-    """A 2xx to INVITE, sent again from T1 to T2 until its ACK comes (section 13.3.1.4).
-
-    On connections too: the 2xx may have crossed a lossy hop behind the proxy.
-    """
-
-    usage: "InviteUsage"
-    transaction: InviteServerTransaction
-    response: Response
-    carries_offer: bool
-    interval: float = T1
-
-    def start(self, now: float) -> None:
-        self.transaction.respond(self.response, now)
-        self.usage.host.timers.start(self, Timer.SUCCESS, now + self.interval)
-        self.usage.host.timers.start(self, Timer.NO_ACK, now + GIVE_UP)
-
-    def timer_fired(self, timer: Timer, now: float) -> None:
-        if timer is Timer.NO_ACK:
-            self.usage.not_acknowledged(now)
-            return
-        self.transaction.respond(self.response, now)
-        self.interval = min(2 * self.interval, T2)
-        self.usage.host.timers.start(self, Timer.SUCCESS, now + self.interval)
-
-    def stop(self) -> None:
-        self.usage.host.timers.stop_all(self)
 
 
 class InviteUsage:
+    """`transaction` is the INVITE of the peer; None for a call that we made."""
+
     def __init__(
         self,
         usage: UsageId,
-        transaction: InviteServerTransaction,
         dialog: Dialog,
         host: UsageHost,
+        *,
+        transaction: InviteServerTransaction | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.id = usage
         self.dialog = dialog
         self.host = host
-        self.state = CallState.RINGING
+        self.state = CallState.CONFIRMED if transaction is None else CallState.RINGING
         self.transaction = transaction
+        self.calling = transaction is None
+        self.credentials = credentials
+        self.timer = SessionTimer(self, host)
+        self.offers = Offers(self, host)
+        self.local_description = b""
+        """The last session description that we sent."""
+        self.owed_ack: Callable[[bytes], None] | None = None
+        """The 2xx to our INVITE carried the offer; takes the answer."""
+        self._peer_allows: frozenset[str] = frozenset()
         self._reason: str | None = None
         self._provisional: Response | None = None
         self._unacknowledged: dict[int, Unacknowledged] = {}
-        self._reoffer: ServerTransaction | None = None
+        if transaction is not None:
+            self._learn(transaction.request)
 
     # What the owner wants
 
     def provisional(self, status: int, body: bytes, now: float) -> None:
-        if self.state is not CallState.RINGING:
+        if self.transaction is None or self.state is not CallState.RINGING:
             return
         request = self.transaction.request
         headers = [self.host.contact(self.dialog.flow, request)]
@@ -175,15 +138,15 @@ class InviteUsage:
         self.host.timers.start(self, Timer.PROVISIONAL, now + REFRESH_PROVISIONAL)
 
     def answer(self, body: bytes, now: float) -> None:
-        if self.state is CallState.RINGING:
+        if self.transaction is not None and self.state is CallState.RINGING:
             self._accept_invite(self.transaction, body, now)
             self._go(Step.ANSWER)
 
     def reject(
         self, status: int, now: float, reason: str | None, headers: Iterable[tuple[str, str]]
     ) -> None:
-        if self.state is CallState.RINGING:
-            self._refuse(self.transaction, status, now, reason, headers)
+        if self.transaction is not None and self.state is CallState.RINGING:
+            self.refuse(self.transaction, status, now, reason, headers)
             self._end(Step.REJECT, "rejected", now)
 
     def hangup(self, now: float, reason_header: str | None) -> None:
@@ -194,28 +157,52 @@ class InviteUsage:
         if reason_header is not None and FORBIDDEN_IN_LINE.search(reason_header):
             raise SipError("line break or NUL in a header", status=500)
         self._reason = reason_header
-        if self.state is CallState.RINGING:
-            self._refuse(self.transaction, 480, now)
-            self._end(Step.HANGUP, "hangup", now)
+        self.leave("hangup", now)
+
+    def leave(self, cause: EndCause, now: float) -> None:
+        """End the call from this side, whatever has to be sent for it."""
+        if self.state is CallState.RINGING and self.transaction is not None:
+            self.refuse(self.transaction, 480, now)
         elif self.state is CallState.CONFIRMED:
-            self._leave(now)
-            self._end(Step.HANGUP, "hangup", now)
-        elif self.state is CallState.ANSWERED:
-            self._end(Step.HANGUP, "hangup", now)
+            self._bye(now)
+        elif self.state is not CallState.ANSWERED:
+            return
+        self._end(Step.HANGUP, cause, now)
+
+    def dismiss(self, now: float) -> None:
+        """End a call that nobody here wants; the owner is not told."""
+        self._go(Step.HANGUP)
+        self._bye(now)
+
+    def offer(self, method: Method, body: bytes, now: float) -> None:
+        if self.state in (CallState.ANSWERED, CallState.CONFIRMED):
+            self.local_description = body or self.local_description
+            self.offers.make(method, body, now)
+
+    def give_answer(self, body: bytes, now: float) -> None:
+        """The answer to an offer that came in a 2xx to our INVITE or re-INVITE."""
+        self.local_description = body or self.local_description
+        if self.owed_ack is not None:
+            acknowledge, self.owed_ack = self.owed_ack, None
+            acknowledge(body)
+            self.offers.proceed(now)
+        else:
+            self.offers.answer(body, now)
 
     def answer_reoffer(self, status: int, body: bytes, now: float) -> None:
-        transaction, self._reoffer = self._reoffer, None
+        transaction = self.offers.take_theirs()
         if transaction is None:
             return
         if status >= 300:
-            self._refuse(transaction, status, now)
-            return
-        # RFC 6141: the new target counts once the request that brought it is accepted.
-        self.dialog.refresh_target(transaction.request)
-        if isinstance(transaction, InviteServerTransaction):
-            self._accept_invite(transaction, body, now)
+            self.refuse(transaction, status, now)
         else:
-            self._accept(transaction, now, body)
+            # RFC 6141: the new target counts once the request that brought it is accepted.
+            self.dialog.refresh_target(transaction.request)
+            if isinstance(transaction, InviteServerTransaction):
+                self._accept_invite(transaction, body, now)
+            else:
+                self._accept_update(transaction, now, body)
+        self.offers.proceed(now)
 
     # What the peer wants
 
@@ -223,22 +210,18 @@ class InviteUsage:
         """A request of the dialog, other than ACK and CANCEL."""
         request = transaction.request
         if self.state in (CallState.ENDING, CallState.LEAVING) and request.method != "BYE":
-            self._refuse(transaction, 481, now)
+            self.refuse(transaction, 481, now)
             return
         if not self.dialog.accept(request):
-            self._refuse(transaction, 500, now)
+            self.refuse(transaction, 500, now)
             return
         self.dialog.reached_by(transaction.flow)
         match request.method:
             case "BYE":
                 self._accept(transaction, now)
                 self._end(Step.BYE, "bye", now)
-            case "INVITE":
-                self._reoffered(transaction, "INVITE", now)
-            case "UPDATE" if request.body:
-                self._reoffered(transaction, "UPDATE", now)
-            case "UPDATE":
-                self._refreshed(transaction, now)
+            case "INVITE" | "UPDATE":
+                self._offered(transaction, now)
             case "INFO":
                 self._accept(transaction, now)
                 self.host.emit(InfoReceived(self.id, request.content_type, request.body))
@@ -252,20 +235,22 @@ class InviteUsage:
             return
         answered.stop()
         if self.state is CallState.LEAVING:
-            self._leave(now)
+            self._bye(now)
             self._end(Step.ACK, "hangup", now)
             return
         if answered.transaction is self.transaction:
             self._go(Step.ACK)
         self.host.emit(CallConfirmed(self.id, session_description(request) or b""))
+        self.offers.proceed(now)
 
     def cancel(self, transaction: ServerTransaction, now: float) -> None:
         """A CANCEL found `transaction`; without effect once it is answered (section 9.2)."""
-        if transaction is self._reoffer:
-            self._reoffer = None
-            self._refuse(transaction, 487, now)
+        if transaction is self.offers.theirs:
+            self.offers.take_theirs()
+            self.refuse(transaction, 487, now)
+            self.offers.proceed(now)
         elif transaction is self.transaction and self.state is CallState.RINGING:
-            self._refuse(transaction, 487, now)
+            self.refuse(transaction, 487, now)
             self._go(Step.CANCEL)
             self.host.emit(CallCancelled(self.id))
 
@@ -273,63 +258,57 @@ class InviteUsage:
         """An unanswered caller whose connection is gone cannot be answered any more."""
         if self.dialog.flow == flow and is_reliable(flow):
             self.dialog.flow_lost = True
-        if self.state is CallState.RINGING and self.transaction.flow == flow:
+        if self.state is not CallState.RINGING or self.transaction is None:
+            return
+        if self.transaction.flow == flow:
             self._end(Step.LOST, "transport", now)
 
-    def not_acknowledged(self, now: float) -> None:
-        self._leave(now)
-        self._end(Step.NO_ACK, "no_ack", now)
-
     def timer_fired(self, timer: Timer, now: float) -> None:
-        if self._provisional is not None:
+        if self._provisional is not None and self.transaction is not None:
             self.transaction.respond(self._provisional, now)
             self.host.timers.start(self, timer, now + REFRESH_PROVISIONAL)
 
-    # Our BYE, as the user of its transaction
+    # For what works inside this usage
 
-    def response_received(self, response: Response, now: float) -> None:
-        if response.status >= 200:
-            self._go(Step.FAREWELL)
+    @property
+    def may_offer(self) -> bool:
+        confirmed = self.state is CallState.CONFIRMED
+        return confirmed and not self._unacknowledged and self.owed_ack is None
 
-    def request_failed(self, cause: Literal["timeout", "transport"], now: float) -> None:
-        self._go(Step.FAREWELL)
+    @property
+    def awaits_answer(self) -> bool:
+        """An offer of ours, or of theirs in a 2xx, waits for its answer."""
+        ours = any(answered.carries_offer for answered in self._unacknowledged.values())
+        return ours or self.owed_ack is not None
 
-    def _reoffered(
-        self, transaction: ServerTransaction, method: Literal["INVITE", "UPDATE"], now: float
-    ) -> None:
-        # RFC 3261 section 14.2 and RFC 3311 section 5.2.
-        if self._reoffer is not None or self.state is CallState.RINGING:
-            self._refuse_for_now(transaction, now)
-        elif any(answered.carries_offer for answered in self._unacknowledged.values()):
-            self._refuse(transaction, 491, now)
-        else:
-            self._reoffer = transaction
-            offer = session_description(transaction.request) or b""
-            self.host.emit(Reoffer(self.id, offer, method))
+    def offer_lines(self, method: Method) -> list[tuple[str, str]]:
+        """The headers of a re-INVITE or UPDATE of ours."""
+        secure = self.dialog.remote_target.scheme == "sips"
+        config = self.host.config
+        return [
+            ("Contact", self.host.contact_uri(self.dialog.flow, secure=secure)),
+            ("Allow", ", ".join(config.allow)),
+            ("Supported", ", ".join(config.supported)),
+            *self.timer.request_lines(),
+        ]
 
-    def _refreshed(self, transaction: ServerTransaction, now: float) -> None:
-        """UPDATE without a body: a session refresh or a new Contact."""
-        if self._reoffer is not None and self._reoffer.request.method == "UPDATE":
-            self._refuse_for_now(transaction, now)
-            return
-        self.dialog.refresh_target(transaction.request)
-        self._accept(transaction, now)
+    def refreshed_by(self, response: Response, now: float) -> None:
+        """A 2xx to an INVITE or UPDATE of ours."""
+        self._learn(response)
+        self.timer.agreed(response, now)
 
-    def _accept_invite(self, transaction: InviteServerTransaction, body: bytes, now: float) -> None:
-        request = transaction.request
-        headers = self.host.capabilities(self.dialog.flow, request)
-        response = self._response(request, 200, headers, body)
-        carries_offer = bool(body) and session_description(request) is None
-        answered = Unacknowledged(self, transaction, response, carries_offer)
-        answered.start(now)
-        self._unacknowledged[request.cseq.number] = answered
+    def refresh(self, now: float) -> None:
+        """Show that we are alive (RFC 4028 section 10)."""
+        if "UPDATE" in self._peer_allows:
+            self.offers.make("UPDATE", b"", now, refresh=True)
+        elif self.local_description:
+            self.offers.make("INVITE", self.local_description, now, refresh=True)
 
-    def _accept(self, transaction: ServerTransaction, now: float, body: bytes = b"") -> None:
-        request = transaction.request
-        headers = [self.host.contact(self.dialog.flow, request)] if request.method != "BYE" else []
-        transaction.respond(self._response(request, 200, headers, body), now)
+    def not_acknowledged(self, now: float) -> None:
+        self._bye(now)
+        self._end(Step.NO_ACK, "no_ack", now)
 
-    def _refuse(
+    def refuse(
         self,
         transaction: ServerTransaction,
         status: int,
@@ -346,9 +325,61 @@ class InviteUsage:
         )
         transaction.respond(response, now)
 
-    def _refuse_for_now(self, transaction: ServerTransaction, now: float) -> None:
+    def refuse_for_now(self, transaction: ServerTransaction, now: float) -> None:
         wait = str(self.host.rng.randint(0, 10))
-        self._refuse(transaction, 500, now, headers=[("Retry-After", wait)])
+        self.refuse(transaction, 500, now, headers=[("Retry-After", wait)])
+
+    def farewell(self) -> None:
+        """Our BYE is answered, or never will be."""
+        self._go(Step.FAREWELL)
+
+    def _offered(self, transaction: ServerTransaction, now: float) -> None:
+        request = transaction.request
+        self._learn(request)
+        if too_short := self.host.config.too_short(request):
+            self.refuse(transaction, 422, now, headers=too_short)
+        elif request.method == "UPDATE" and not request.body:
+            self._refreshed(transaction, now)
+        elif self.state is CallState.RINGING:
+            self.refuse_for_now(transaction, now)
+        else:
+            method: Method = "INVITE" if request.method == "INVITE" else "UPDATE"
+            self.offers.receive(transaction, method, now)
+
+    def _refreshed(self, transaction: ServerTransaction, now: float) -> None:
+        """UPDATE without a body: a session refresh or a new Contact."""
+        theirs = self.offers.theirs
+        if theirs is not None and theirs.request.method == "UPDATE":
+            self.refuse_for_now(transaction, now)
+            return
+        self.dialog.refresh_target(transaction.request)
+        self._accept_update(transaction, now)
+
+    def _accept_invite(self, transaction: InviteServerTransaction, body: bytes, now: float) -> None:
+        request = transaction.request
+        self.local_description = body or self.local_description
+        headers = self.host.capabilities(self.dialog.flow, request)
+        headers += self.timer.answer(request, now)
+        response = self._response(request, 200, headers, body)
+        carries_offer = bool(body) and session_description(request) is None
+        answered = Unacknowledged(
+            transaction, response, self.host.timers, self.not_acknowledged, carries_offer
+        )
+        answered.start(now)
+        self._unacknowledged[request.cseq.number] = answered
+
+    def _accept_update(self, transaction: ServerTransaction, now: float, body: bytes = b"") -> None:
+        request = transaction.request
+        self.local_description = body or self.local_description
+        headers = [self.host.contact(self.dialog.flow, request)]
+        if self.state is not CallState.RINGING:
+            headers += self.timer.answer(request, now)
+        transaction.respond(self._response(request, 200, headers, body), now)
+
+    def _accept(self, transaction: ServerTransaction, now: float) -> None:
+        request = transaction.request
+        headers = [self.host.contact(self.dialog.flow, request)] if request.method != "BYE" else []
+        transaction.respond(self._response(request, 200, headers), now)
 
     def _response(
         self,
@@ -362,15 +393,22 @@ class InviteUsage:
         tag = self.dialog.local_tag
         return make_response(request, status, to_tag=tag, headers=headers, body=body)
 
-    def _leave(self, now: float) -> None:
-        headers = [("Reason", self._reason)] if self._reason else []
-        self.host.send_request(self.dialog, "BYE", self, now, headers)
+    def _learn(self, message: Request | Response) -> None:
+        if message.allow:
+            self._peer_allows = frozenset(message.allow)
+
+    def _bye(self, now: float) -> None:
+        if self.owed_ack is not None:
+            self.give_answer(b"", now)
+        self.offers.end(now)
+        Farewell(self, [("Reason", self._reason)] if self._reason else []).send(now)
 
     def _end(self, step: Step, cause: EndCause, now: float) -> None:
         """Tell the owner, once: in LEAVING and ENDING it has heard already."""
         told = self.state in (CallState.LEAVING, CallState.ENDING)
         unanswered = self.state is CallState.RINGING
         self._go(step)
+        self.timer.stop()
         if self.state is not CallState.LEAVING:
             self._settle(now, refuse_invite=unanswered and step is Step.BYE)
         if not told:
@@ -378,11 +416,11 @@ class InviteUsage:
 
     def _settle(self, now: float, *, refuse_invite: bool) -> None:
         """Answer what still waits for an answer (section 15.1.2) and stop repeating ours."""
-        if refuse_invite:
-            self._refuse(self.transaction, 487, now)
-        if self._reoffer is not None:
-            self._refuse(self._reoffer, 487, now)
-            self._reoffer = None
+        if refuse_invite and self.transaction is not None:
+            self.refuse(self.transaction, 487, now)
+        if (theirs := self.offers.take_theirs()) is not None:
+            self.refuse(theirs, 487, now)
+        self.offers.end(now)
         for answered in self._unacknowledged.values():
             answered.stop()
         self._unacknowledged.clear()
@@ -396,3 +434,28 @@ class InviteUsage:
             self.host.timers.stop_all(self)
         if state is CallState.ENDED:
             self.host.forget(self)
+
+
+class Farewell:
+    """Our BYE; a challenge to it is answered on calls that we made."""
+
+    def __init__(self, usage: InviteUsage, headers: list[tuple[str, str]]) -> None:
+        self._usage = usage
+        self._headers = headers
+        self._challenged = Challenged(usage.credentials, usage.host.rng)
+
+    def send(self, now: float) -> None:
+        usage = self._usage
+        lines = [*self._headers, *self._challenged.lines]
+        self._transaction = usage.host.send_request(usage.dialog, "BYE", self, now, lines)
+
+    def response_received(self, response: Response, now: float) -> None:
+        if response.status < 200:
+            return
+        if self._challenged.answer(self._transaction.request, response):
+            self.send(now)
+        else:
+            self._usage.farewell()
+
+    def request_failed(self, cause: Literal["timeout", "transport"], now: float) -> None:
+        self._usage.farewell()

@@ -13,7 +13,7 @@ REFRESH_PROVISIONAL = 60.0  # seconds; RFC 3261 section 13.3.1.1, lest a proxy g
 
 
 class Timer(StrEnum):
-    """Names as in the RFCs; the last three belong to the INVITE usage."""
+    """Names as in the RFCs; those with longer names belong to the users of transactions."""
 
     A = "A"
     B = "B"
@@ -30,6 +30,13 @@ class Timer(StrEnum):
     SUCCESS = "2xx"
     NO_ACK = "no ACK"
     PROVISIONAL = "1xx"
+    RELIABLE = "reliable 1xx"
+    NO_PRACK = "no PRACK"
+    ABANDON = "no answer"
+    GLARE = "491"
+    REFRESH = "refresh"
+    EXPIRY = "expiry"
+    REFERRAL = "no NOTIFY"
 
 
 class TimerOwner(Protocol):

@@ -5,10 +5,12 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bridge.sip.agent import AgentConfig, UserAgent
 from bridge.sip.events import Event, Flow, IncomingCall, UsageId
 from bridge.sip.message import Headers, Request, Response, make_response, parse_message
+from bridge.sip.outgoing import OutgoingInvite
 
 UDP = Flow("udp", ("192.0.2.1", 5060), ("198.51.100.7", 5062))
 TCP = Flow("tcp", ("192.0.2.1", 5060), ("198.51.100.7", 40001), key=7)
@@ -158,3 +160,54 @@ class Ladder:
 
 def line(message: Message) -> str:
     return str(message.status) if isinstance(message, Response) else message.method
+
+
+class CallingLadder(Ladder):
+    """The agent calls, the lines are the callee's."""
+
+    def call(self, **kwargs: object) -> "CallingLadder":
+        parts: dict[str, object] = {
+            "uri": "sip:bob@198.51.100.7:5062",
+            "flows": (self.flow,),
+            "from_": "Bot <sip:bot@192.0.2.1>",
+            "to": "<sip:bob@example.com>",
+            "body": OFFER,
+        }
+        call = OutgoingInvite(**(parts | kwargs))  # type: ignore[arg-type]
+        self.usage = self.agent.invite(call, self.now)
+        _ = self << "INVITE"
+        return self
+
+    def callee(
+        self,
+        status: int,
+        tag: str = "bob",
+        *,
+        method: str = "INVITE",
+        headers: Sequence[tuple[str, str]] = (),
+        contact: str | None = "<sip:bob@198.51.100.7:5062>",
+        body: bytes = b"",
+    ) -> Response:
+        lines = [*headers]
+        if contact is not None:
+            lines.append(("Contact", contact))
+        if body:
+            lines.append(SDP)
+        request = self.request(method)
+        return make_response(request, status, to_tag=tag, headers=lines, body=body)
+
+    def answered(self, **kwargs: object) -> "CallingLadder":
+        """Up to our ACK."""
+        self.call(**kwargs)
+        _ = self >> self.callee(200, body=ANSWER) << "ACK"
+        self.events()
+        return self
+
+    def from_callee(self, method: str, cseq: int = 1, **kwargs: object) -> Request:
+        """A request of the callee in the dialog."""
+        invite = self.request("INVITE")
+        request = caller_request(method, cseq=cseq, **kwargs)  # type: ignore[arg-type]
+        headers = request.headers.replaced("From", f"{invite.to};tag=bob")
+        headers = headers.replaced("To", str(invite.from_))
+        headers = headers.replaced("Call-ID", invite.sip_call_id)
+        return replace(request, headers=headers)

@@ -1,0 +1,193 @@
+"""What lies under a UserAgent: its transactions, its timers, and all that it sends and reports."""
+
+import random
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from bridge.sip.agent_config import AgentConfig, AgentStats
+from bridge.sip.body import SDP
+from bridge.sip.client_transaction import (
+    CREDENTIALS,
+    ClientKey,
+    ClientTransaction,
+    ClientUser,
+    InviteClientTransaction,
+    NonInviteClientTransaction,
+)
+from bridge.sip.dialog import Dialog
+from bridge.sip.events import Event, Flow, UsageId
+from bridge.sip.message import Request, make_response
+from bridge.sip.server_transaction import (
+    MergeKey,
+    ServerKey,
+    ServerTransaction,
+    merge_key,
+    reply_flow,
+    server_key,
+)
+from bridge.sip.timers import TimerQueue
+from bridge.sip.transaction import Transaction
+from bridge.sip.uri import MAGIC_COOKIE, format_host_port
+from bridge.sip.validation import BODY_TYPES
+
+Lines = Iterable[tuple[str, str]]
+Sent = tuple[Flow, bytes]
+
+
+class AgentCore:
+    def __init__(self, config: AgentConfig, rng: random.Random) -> None:
+        self.config = config
+        self.rng = rng
+        self.timers = TimerQueue()
+        self.stats = AgentStats()
+        self._secret = rng.randbytes(16)
+        self._last_usage = 0
+        self._servers: dict[ServerKey, ServerTransaction] = {}
+        self._clients: dict[ClientKey, ClientTransaction] = {}
+        self._merging: dict[MergeKey, ServerKey] = {}
+        self._outbox: list[Sent] = []
+        self._events: list[Event] = []
+
+    def to_send(self) -> list[Sent]:
+        out, self._outbox = self._outbox, []
+        return out
+
+    def events(self) -> list[Event]:
+        out, self._events = self._events, []
+        return out
+
+    def next_timer(self) -> float | None:
+        return self.timers.next_deadline()
+
+    def handle_timer(self, now: float) -> None:
+        self.timers.fire(now)
+
+    # For transactions and usages
+
+    def send(self, flow: Flow, data: bytes) -> None:
+        self._outbox.append((flow, data))
+
+    def emit(self, event: Event) -> None:
+        self._events.append(event)
+
+    def terminated(self, transaction: Transaction) -> None:
+        if isinstance(transaction, ClientTransaction):
+            self._clients.pop(transaction.key, None)
+        elif isinstance(transaction, ServerTransaction):
+            self._servers.pop(transaction.key, None)
+            merging = merge_key(transaction.request)
+            if self._merging.get(merging) == transaction.key:
+                del self._merging[merging]
+
+    def new_usage_id(self) -> UsageId:
+        self._last_usage += 1
+        return UsageId(self._last_usage)
+
+    def token(self) -> str:
+        return f"{self.rng.getrandbits(128):032x}"
+
+    def contact(self, flow: Flow, request: Request) -> tuple[str, str]:
+        return "Contact", self.contact_uri(flow, secure=request.uri.lower().startswith("sips:"))
+
+    def contact_uri(self, flow: Flow, *, secure: bool = False, user: str = "") -> str:
+        host, port = self._advertised(flow)
+        scheme = "sips" if secure else "sip"
+        # TLS is implied by sips; `transport=tls` is deprecated there (RFC 3261 section 26.2.2).
+        implied = flow.transport == "udp" or (secure and flow.transport == "tls")
+        transport = "" if implied else f";transport={flow.transport}"
+        userinfo = f"{user}@" if user else ""
+        return f"<{scheme}:{userinfo}{format_host_port(host, port)}{transport}>"
+
+    def capabilities(self, flow: Flow, request: Request) -> list[tuple[str, str]]:
+        return [
+            self.contact(flow, request),
+            ("Allow", ", ".join(self.config.allow)),
+            ("Accept", ", ".join(BODY_TYPES)),
+            ("Supported", ", ".join(self.config.supported)),
+            ("Server", self.config.user_agent),
+        ]
+
+    # Requests of ours
+
+    def via(self, flow: Flow) -> str:
+        host, port = self._advertised(flow)
+        sent_by = format_host_port(host, port)
+        branch = f"{MAGIC_COOKIE}{self.token()}"
+        return f"SIP/2.0/{flow.transport.upper()} {sent_by};branch={branch};rport"
+
+    def start(
+        self, request: Request, flow: Flow, user: ClientUser, now: float
+    ) -> ClientTransaction:
+        """Raises SipError, before anything has changed, when the request cannot be written."""
+        kind: type[ClientTransaction] = NonInviteClientTransaction
+        if request.method == "INVITE":
+            kind = InviteClientTransaction
+        transaction = kind(request, flow, self, user, now)
+        self._clients[transaction.key] = transaction
+        return transaction
+
+    def send_request(
+        self,
+        dialog: Dialog,
+        method: str,
+        user: ClientUser,
+        now: float,
+        headers: Lines = (),
+        body: bytes = b"",
+    ) -> ClientTransaction:
+        """In a dialog; a body is SDP unless `headers` name its type."""
+        flow = dialog.next_hop()
+        lines = [*headers, ("User-Agent", self.config.user_agent)]
+        if body and not any(name.lower() == "content-type" for name, _ in lines):
+            lines.append(("Content-Type", SDP))
+        request = dialog.request(method, self.via(flow), headers=lines, body=body)
+        return self.start(request, flow, user, now)
+
+    def acknowledge(self, dialog: Dialog, request: Request, body: bytes = b"") -> Sent:
+        """The ACK for a 2xx to `request`, sent (RFC 3261 section 13.2.2.4): to repeat as it is."""
+        flow = dialog.next_hop()
+        lines = [item for item in request.headers if item[0].lower() in CREDENTIALS]
+        if body:
+            lines.append(("Content-Type", SDP))
+        cseq = request.cseq.number
+        ack = dialog.request("ACK", self.via(flow), cseq=cseq, headers=lines, body=body)
+        sent = flow, bytes(ack)
+        self.send(*sent)
+        return sent
+
+    # Answers that keep no state
+
+    def _refuse_for_now(self, request: Request, flow: Flow) -> None:
+        wait = [("Retry-After", str(self.config.retry_after_s))]
+        self._refuse(request, flow, 503, headers=wait)
+
+    def _refuse(
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        *,
+        reason: str | None = None,
+        headers: Lines = (),
+    ) -> None:
+        self.stats.refused += 1
+        self._reply(request, flow, status, reason=reason, headers=headers)
+
+    def _reply(
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        *,
+        reason: str | None = None,
+        headers: Lines = (),
+    ) -> None:
+        if request.method == "ACK":
+            return
+        identity = repr(server_key(request)).encode("utf-8", "surrogateescape")
+        tag = blake2b(identity, key=self._secret, digest_size=16).hexdigest()
+        response = make_response(request, status, reason=reason, to_tag=tag, headers=headers)
+        self.send(reply_flow(request, flow), bytes(response))
+
+    def _advertised(self, flow: Flow) -> tuple[str, int]:
+        return self.config.contacts.get(flow.transport, flow.local)

@@ -35,9 +35,15 @@ export function speech() {
 export class Watch {
   events = [];
   #waiters = new Set();
+  #told;
+
+  // With `told` false: a client's own events, which are nobody else's business.
+  constructor({ told = true } = {}) {
+    this.#told = told;
+  }
 
   add(event) {
-    tell({ event });
+    if (this.#told) tell({ event });
     this.events.push(event);
     for (const look of [...this.#waiters]) look();
   }

@@ -3,6 +3,7 @@
 import enum
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from bridge.errors import SipError
 from bridge.sip.grammar import WHITESPACE, parse_number
@@ -16,6 +17,7 @@ _LENGTH_LINE = re.compile(
     rb"^(?:content-length|l)[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE
 )
 _LINE_BREAK = b"\r\n"
+_FIRST_VIA = re.compile(rb"^((?:via|v)[ \t]*:[ \t]*SIP/2\.0/)UDP\b", re.IGNORECASE | re.MULTILINE)
 
 
 class KeepAlive(enum.Enum):
@@ -123,6 +125,76 @@ class StreamFramer:
         self._searched = 0
         self._body_end = None
         return frame
+
+
+class Framing(Protocol):
+    """How SIP messages travel in a stream: end to end by length, or one in each WebSocket message.
+
+    It has no socket: write what `data_to_send` gives after every call.
+    """
+
+    @property
+    def broken(self) -> bool:
+        """The peer broke the rules: answer what came out, then close."""
+
+    @property
+    def finished(self) -> bool:
+        """The peer is done: close."""
+
+    @property
+    def keeps_open(self) -> bool:
+        """Pings are ours to send, as the peer cannot."""
+
+    def receive(self, data: bytes) -> list[bytes | KeepAlive]: ...
+    def send(self, message: bytes) -> None: ...
+    def ping(self) -> None: ...
+    def close(self) -> None: ...
+    def data_to_send(self) -> bytes: ...
+
+
+class StreamFraming:
+    """RFC 3261 section 18.3 over TCP and TLS, with the keep-alives of RFC 5626."""
+
+    finished = False
+    keeps_open = False
+
+    def __init__(self) -> None:
+        self._framer = StreamFramer()
+        self._outgoing = bytearray()
+
+    @property
+    def broken(self) -> bool:
+        return self._framer.broken
+
+    def receive(self, data: bytes) -> list[bytes | KeepAlive]:
+        frames = self._framer.feed(data)
+        for frame in frames:
+            if frame is KeepAlive.PING:
+                self._outgoing += KeepAlive.PONG.value
+        return frames
+
+    def send(self, message: bytes) -> None:
+        self._outgoing += message
+
+    def ping(self) -> None:
+        self._outgoing += KeepAlive.PING.value
+
+    def close(self) -> None:
+        """A stream says no goodbye."""
+
+    def data_to_send(self) -> bytes:
+        data = bytes(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+
+def is_request(message: bytes) -> bool:
+    return not message.startswith(b"SIP/2.0 ") and bool(message.strip(_LINE_BREAK))
+
+
+def over_tcp(request: bytes) -> bytes:
+    """The request with TCP named in its top Via."""
+    return _FIRST_VIA.sub(rb"\1TCP", request, count=1)
 
 
 def _text(found: bytes) -> str:

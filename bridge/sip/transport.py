@@ -1,4 +1,4 @@
-"""The asyncio shell around a user agent: UDP and TCP sockets, one timer, no SIP knowledge.
+"""The asyncio shell around a user agent: its sockets and one timer, no SIP knowledge.
 
 Everything a stranger can make us keep is capped here: datagrams waiting, connections (all and
 per address), the time to a first message, silence, and octets a peer does not read. Received
@@ -9,21 +9,38 @@ delays signalling and not the media clock, which runs on the same loop.
 import asyncio
 import functools
 import ipaddress
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypedDict, TypeVar, Unpack, cast
 
-from bridge.errors import SipError
+from bridge.errors import ConfigError, SipError
 from bridge.sip.connections import Connections
+from bridge.sip.connector import Connector
 from bridge.sip.events import Flow
-from bridge.sip.framing import KeepAlive, StreamFramer
+from bridge.sip.framing import Framing, StreamFraming
+from bridge.sip.limits import Address, Limits, TransportStats
+from bridge.sip.stream import StreamConnection
+from bridge.sip.tls import TlsContexts, TlsFiles, TlsLayer
+from bridge.sip.udp import UdpSocket, address_of, open_udp
+from bridge.sip.websocket import WebSocketFraming
 from bridge.tasks import TaskOwner
 
-Address = tuple[str, int]
+Listen = Address | Sequence[Address] | None
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
+
+SECURE = frozenset({"tls", "wss"})
+WEB = frozenset({"ws", "wss"})
+
+
+class Listeners(TypedDict, total=False):
+    """One address or several for each transport; None leaves it off, port 0 takes any free one."""
+
+    udp: Listen
+    tcp: Listen
+    tls: Listen
+    ws: Listen
+    wss: Listen
 
 
 class Agent(Protocol[E_co]):
@@ -37,42 +54,6 @@ class Agent(Protocol[E_co]):
     def flow_failed(self, flow: Flow, now: float) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds and counts; one Asterisk could be blocked by 60 silent sockets (AST-2016-005)."""
-
-    connections: int = 1000
-    connections_per_address: int = 64
-    first_message_s: float = 5.0
-    idle_s: float = 120.0
-    write_buffer: int = 65536
-    """Octets a peer may leave unread before its connection is cut."""
-    connecting: int = 64
-    """Connections being opened at one time."""
-    connect_s: float = 5.0
-    waiting_datagrams: int = 1024
-    messages_per_turn: int = 16
-
-
-@dataclass(slots=True)
-class TransportStats:
-    received: int = 0
-    sent: int = 0
-    refused: int = 0
-    """Messages the agent would not read."""
-    dropped_datagrams: int = 0
-    unsendable: int = 0
-    """No socket for the flow, no usable address, or too much waiting already."""
-    udp_errors: int = 0
-    connections_opened: int = 0
-    connections_refused: int = 0
-    connections_failed: int = 0
-    """Outgoing ones that could not be opened."""
-    slow_readers: int = 0
-    timed_out: int = 0
-    broken_streams: int = 0
-
-
 def _never_busy(flow: Flow) -> bool:
     return False
 
@@ -81,18 +62,20 @@ class SipTransport(Generic[E]):
     """Listens, feeds `agent`, writes what it wants sent and hands its events to `on_event`.
 
     `flow_in_use` tells whether a call depends on a connection: such a one is not closed for
-    being idle. A None address leaves that transport off; port 0 takes any free port.
+    being idle. With `tls_files` TLS connections can be opened, and `tls` and `wss` listened on;
+    `ws_origins` are the web pages that may connect, None for all.
     """
 
     def __init__(
         self,
         agent: Agent[E],
         *,
-        udp: Address | None = None,
-        tcp: Address | None = None,
         on_event: Callable[[E], None],
         flow_in_use: Callable[[Flow], bool] = _never_busy,
         limits: Limits | None = None,
+        tls_files: TlsFiles | None = None,
+        ws_origins: Sequence[str] | None = None,
+        **listen: Unpack[Listeners],
     ) -> None:
         self.agent = agent
         self.on_event = on_event
@@ -100,15 +83,20 @@ class SipTransport(Generic[E]):
         self.limits = limits or Limits()
         self.stats = TransportStats()
         self.endpoints: dict[str, Address] = {}
-        """`udp` and `tcp` with the addresses really bound; filled by `start`."""
-        self._wanted = {"udp": udp, "tcp": tcp}
-        self._udp: _UdpSocket | None = None
-        self._server: asyncio.Server | None = None
-        self._connections = Connections[_Connection](
+        """The first address of each transport as it is really bound; filled by `start`."""
+        self.listening: list[tuple[str, Address]] = []
+        """All of them."""
+        self._wanted = listen
+        self._tls_files = tls_files
+        self._tls: TlsContexts | None = None
+        self._ws_origins = ws_origins
+        self._udp: list[UdpSocket] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections = Connections[StreamConnection](
             most=self.limits.connections, most_per_host=self.limits.connections_per_address
         )
-        self._connecting: dict[Address, deque[tuple[Flow, bytes]]] = {}
         self._tasks = TaskOwner("sip-transport")
+        self._connector = Connector(self, self._tasks)
         self._events: deque[E] = deque()
         self._failed: deque[Flow] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -117,23 +105,74 @@ class SipTransport(Generic[E]):
         self._closed = False
 
     async def start(self) -> None:
-        """Bind; raises OSError. Nothing stays open when one of the two fails."""
+        """Bind; raises OSError, or ConfigError for bad TLS files. Then nothing stays open."""
         self._loop = asyncio.get_running_loop()
         try:
-            if address := self._wanted["udp"]:
-                _, self._udp = await self._loop.create_datagram_endpoint(
-                    lambda: _UdpSocket(self), local_addr=address
-                )
-                self.endpoints["udp"] = self._udp.local
-            if address := self._wanted["tcp"]:
-                self._server = await self._loop.create_server(
-                    lambda: _Connection(self, incoming=True), *address
-                )
-                self.endpoints["tcp"] = _address(self._server.sockets[0].getsockname())
-        except OSError:
+            if self._tls_files is not None:
+                self._tls = TlsContexts(self._tls_files)
+            for transport, addresses in self._wanted.items():
+                for address in _several(cast(Listen, addresses)):
+                    await self._listen(transport, address)
+        except (OSError, ConfigError):
             await self.close()
             raise
         self._arm_timer()
+
+    async def _listen(self, transport: str, address: Address) -> None:
+        if transport == "udp":
+            opened = await open_udp(self, address)
+            self._udp.append(opened)
+            bound = [opened.local]
+        else:
+            if transport in SECURE and (self._tls is None or self._tls.server is None):
+                raise ConfigError(
+                    f"SIP over {transport.upper()} needs a certificate",
+                    param="sip.tls_certificate",
+                )
+            server = await self._loop.create_server(
+                functools.partial(self._incoming, transport), *address
+            )
+            self._servers.append(server)
+            bound = [address_of(sock.getsockname()) for sock in server.sockets]
+        self.endpoints.setdefault(transport, bound[0])
+        self.listening += [(transport, local) for local in bound]
+
+    def _incoming(self, transport: str) -> StreamConnection:
+        tls = None
+        if transport in SECURE:
+            assert self._tls is not None
+            assert self._tls.server is not None
+            tls = TlsLayer(self._tls.server)
+        framing: Framing = StreamFraming()
+        if transport in WEB:
+            framing = WebSocketFraming(self._ws_origins)
+        return StreamConnection(self, transport, framing, tls=tls)
+
+    def reload_tls(self) -> None:
+        """Read certificates and keys again, for connections to come; those open stay.
+
+        Raises ConfigError when a file is bad: then what was loaded before stays in use.
+        """
+        if self._tls is not None:
+            self._tls.reload()
+
+    def flow(self, transport: str, remote: Address, *, server_name: str = "") -> Flow | None:
+        """The way to a numeric address, or None when it cannot be reached from here.
+
+        TLS connections are opened to those only whose certificate bears `server_name`, or the
+        address when there is none.
+        """
+        if not _is_ip_address(remote[0]) or transport in WEB:
+            return None
+        if transport == "tls" and self._tls is None:
+            return None
+        same = [local for name, local in self.listening if name == transport]
+        local = next((local for local in same if _family(local[0]) == _family(remote[0])), None)
+        if local is None and transport == "udp":
+            return None
+        if local is None:
+            local = ("::" if _family(remote[0]) == 6 else "0.0.0.0", 0)
+        return Flow(transport, local, remote, server_name=server_name)
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Send what is due, then close every socket; idempotent."""
@@ -145,16 +184,16 @@ class SipTransport(Generic[E]):
         for handle in (self._timer, self._pump_handle):
             if handle is not None:
                 handle.cancel()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         await self._tasks.close()
         connections = self._connections.all()
         for connection in connections:
             connection.close()
         ends = [connection.closed for connection in connections]
-        if self._udp is not None:
-            self._udp.transport.close()
-            ends.append(self._udp.closed)
+        for opened in self._udp:
+            opened.transport.close()
+            ends.append(opened.closed)
         if ends:
             await asyncio.wait(ends, timeout=timeout_s)
         for connection in connections:
@@ -221,251 +260,82 @@ class SipTransport(Generic[E]):
         self.agent.handle_timer(max(due, self._loop.time()))
         self.kick()
 
-    def _fail(self, flow: Flow) -> None:
+    def fail(self, flow: Flow) -> None:
         """Tell the agent, but not from within `kick`: it may try the same flow again."""
         self._failed.append(flow)
         self.kick_soon()
 
-    def _unsendable(self, flow: Flow) -> None:
+    def unsendable(self, flow: Flow) -> None:
         self.stats.unsendable += 1
-        self._fail(flow)
+        self.fail(flow)
+
+    def unreachable(self, flow: Flow) -> None:
+        """The network says that what was sent by it did not arrive."""
+        self.fail(flow)
 
     def _send(self, flow: Flow, data: bytes) -> None:
         host, port = flow.remote
         if not 0 < port < 65536 or not _is_ip_address(host):
-            self._unsendable(flow)
-        elif flow.transport == "udp" and self._udp is not None:
-            self._udp.send(data, flow.remote)
-        elif flow.transport == "tcp":
-            connection = self._connections.find(flow)
-            if connection is not None:
-                connection.send(data)
-            else:
-                self._connect_and_send(flow, data)
+            self.unsendable(flow)
+        elif flow.transport == "udp":
+            if len(data) <= self.limits.large_request or not self._connector.send_large(flow, data):
+                self.send_datagram(flow, data)
+        elif connection := self._connections.find(flow):
+            connection.send(data, flow)
+        elif flow.transport == "tcp" or (flow.transport == "tls" and self._tls is not None):
+            self._connector.connect_and_send(flow, data)
         else:
-            self._unsendable(flow)
+            # Browsers cannot be called: they come back by themselves.
+            self.unsendable(flow)
 
-    def _connect_and_send(self, flow: Flow, data: bytes) -> None:
-        remote = flow.remote
-        waiting = self._connecting.get(remote)
-        if waiting is None:
-            room = self.limits.connections + self.limits.connecting - len(self._connections)
-            if self._closed or room <= 0 or len(self._connecting) >= self.limits.connecting:
-                self._unsendable(flow)
-                return
-            waiting = self._connecting[remote] = deque()
-            _ = self._tasks.spawn(self._connect(remote, waiting), name="connect")
-        if sum(len(queued) for _, queued in waiting) + len(data) > self.limits.write_buffer:
-            self._unsendable(flow)
-            return
-        waiting.append((flow, data))
+    def send_datagram(self, flow: Flow, data: bytes) -> None:
+        family = _family(flow.remote[0])
+        fitting = [opened for opened in self._udp if _family(opened.local[0]) == family]
+        exact = [opened for opened in fitting if opened.local == flow.local]
+        if not fitting:
+            self.unsendable(flow)
+        else:
+            (exact or fitting)[0].send(data, flow)
 
-    async def _connect(self, remote: Address, waiting: deque[tuple[Flow, bytes]]) -> None:
-        try:
-            async with asyncio.timeout(self.limits.connect_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self, incoming=False), *remote
-                )
-        except OSError:
-            self.stats.connections_failed += 1
-            for flow, _ in waiting:
-                self._unsendable(flow)
-            return
-        finally:
-            del self._connecting[remote]
-        for _, data in waiting:
-            connection.send(data)
+    # For connections
 
-    def admit(self, connection: "_Connection") -> bool:
+    def find(self, flow: Flow) -> StreamConnection | None:
+        return self._connections.find(flow)
+
+    def has_room(self) -> bool:
+        """For a connection of ours: callers cannot take what calls going out need."""
+        return not self._closed and len(self._connections) < (
+            self.limits.connections + self.limits.connecting
+        )
+
+    def outgoing(self, flow: Flow) -> StreamConnection:
+        """Raises TlsError for a name that no certificate can bear."""
+        tls = None
+        if flow.transport == "tls":
+            assert self._tls is not None
+            tls = TlsLayer(self._tls.client, server_name=flow.server_name or flow.remote[0])
+        return StreamConnection(self, flow.transport, StreamFraming(), tls=tls, towards=flow)
+
+    def admit(self, connection: StreamConnection) -> bool:
         """Take a new connection into the books, or refuse it."""
         return not self._closed and self._connections.add(connection)
 
-    def forget(self, connection: "_Connection") -> None:
-        if self._connections.remove(connection):
-            self._fail(connection.flow)
+    def alias(self, connection: StreamConnection, port: int) -> None:
+        self._connections.alias(connection, port)
+
+    def forget(self, connection: StreamConnection) -> None:
+        # Nothing was sent or received before it was ready: who waits for that is told elsewhere.
+        if self._connections.remove(connection) and connection.is_ready:
+            for flow in connection.flows:
+                self.fail(flow)
 
 
-class _UdpSocket(asyncio.DatagramProtocol):
-    def __init__(self, owner: SipTransport[E]) -> None:
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[bytes, Address]] = deque()
-        self._turn: asyncio.Handle | None = None
-        self._congested = False
-        self.closed: asyncio.Future[None] = self._loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)
-        self.local = _address(transport.get_extra_info("sockname"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def pause_writing(self) -> None:
-        self._congested = True
-
-    def resume_writing(self) -> None:
-        self._congested = False
-
-    def error_received(self, exc: Exception) -> None:
-        self._owner.stats.udp_errors += 1
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(self._waiting) >= self._owner.limits.waiting_datagrams:
-            self._owner.stats.dropped_datagrams += 1
-            return
-        # Phones keep NAT bindings open with CRLF or a lone NUL; nobody expects an answer.
-        if len(data) <= 4 and not data.strip(b"\r\n\0"):
-            return
-        self._waiting.append((data, _address(addr)))
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._turn = None
-        try:
-            for _ in range(min(len(self._waiting), self._owner.limits.messages_per_turn)):
-                data, remote = self._waiting.popleft()
-                self._owner.deliver(data, Flow("udp", self.local, remote))
-        finally:
-            if self._waiting:
-                self._turn = self._loop.call_soon(self._take_turn)
-
-    def send(self, data: bytes, remote: Address) -> None:
-        if self._congested or self.transport.is_closing():
-            self._owner.stats.unsendable += 1
-            return
-        try:
-            self.transport.sendto(data, remote)
-        except (OSError, ValueError):
-            self._owner.stats.unsendable += 1
-            return
-        self._owner.stats.sent += 1
-
-
-_connection_keys = itertools.count(1)
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, owner: SipTransport[E], *, incoming: bool) -> None:
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._framer = StreamFramer()
-        self._waiting: deque[bytes] = deque()
-        self._turn: asyncio.Handle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._last_message: float | None = None
-        self.incoming = incoming
-        self.closed: asyncio.Future[None] = self._loop.create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.flow = Flow(
-            "tcp",
-            _address(transport.get_extra_info("sockname")),
-            _address(transport.get_extra_info("peername") or ("", 0)),
-            next(_connection_keys),
-        )
-        if not self._owner.admit(self):
-            self._owner.stats.connections_refused += 1
-            self._transport.abort()
-            return
-        self._owner.stats.connections_opened += 1
-        limits = self._owner.limits
-        if not self.incoming:
-            self._last_message = self._loop.time()
-        seconds = limits.first_message_s if self.incoming else limits.idle_s
-        self._deadline = self._loop.call_later(seconds, self._deadline_due)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for handle in (self._deadline, self._turn):
-            if handle is not None:
-                handle.cancel()
-        self._owner.forget(self)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        for frame in self._framer.feed(data):
-            if isinstance(frame, bytes):
-                self._waiting.append(frame)
-                self._last_message = self._loop.time()
-            elif self._last_message is not None:
-                # Pings alone do not make a peer of somebody who never sent a message.
-                self._last_message = self._loop.time()
-            if frame is KeepAlive.PING:
-                self._write(KeepAlive.PONG.value)
-        if self._framer.broken:
-            self._owner.stats.broken_streams += 1
-        if (self._waiting or self._framer.broken) and self._turn is None:
-            self._take_turn()
-
-    def _take_turn(self) -> None:
-        self._turn = None
-        try:
-            for _ in range(min(len(self._waiting), self._owner.limits.messages_per_turn)):
-                self._owner.deliver(self._waiting.popleft(), self.flow)
-        finally:
-            self._after_turn()
-
-    def _after_turn(self) -> None:
-        if self._transport.is_closing():
-            return
-        if self._waiting:
-            self._transport.pause_reading()
-            self._turn = self._loop.call_soon(self._take_turn)
-        elif self._framer.broken:
-            # The refusal must be written before the end of the stream.
-            self._owner.kick()
-            self._transport.close()
-        elif not self._transport.is_reading():
-            self._transport.resume_reading()
-
-    def _deadline_due(self) -> None:
-        now = self._loop.time()
-        due = now
-        if self._last_message is not None:
-            due = self._last_message + self._owner.limits.idle_s
-            if due <= now and self._owner.flow_in_use(self.flow):
-                due = now + self._owner.limits.idle_s
-        if due > now:
-            self._deadline = self._loop.call_at(due, self._deadline_due)
-        else:
-            self._owner.stats.timed_out += 1
-            self.abort()
-
-    def send(self, data: bytes) -> None:
-        self._owner.stats.sent += 1
-        self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        unread = self._transport.get_write_buffer_size()
-        if unread and unread + len(data) > self._owner.limits.write_buffer:
-            self._owner.stats.slow_readers += 1
-            self.abort()
-        else:
-            self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Flush, then close."""
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-def _address(raw: tuple[str, int] | tuple[str, int, int, int]) -> Address:
-    return raw[0], raw[1]
+def _several(listen: Listen) -> Sequence[Address]:
+    if not listen:
+        return ()
+    return (
+        [cast(Address, listen)] if isinstance(listen[0], str) else cast(Sequence[Address], listen)
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -476,3 +346,7 @@ def _is_ip_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _family(host: str) -> int:
+    return 6 if ":" in host else 4

@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from bridge.sip.events import Flow
-from bridge.sip.transport import Limits, SipTransport
+from bridge.sip.limits import Limits
+from bridge.sip.transport import SipTransport
 from tests.sip.transport_bench import Bench, Echo, end_of, message, run, udp_phone
 
 ANYWHERE = ("127.0.0.1", 0)
@@ -41,8 +42,7 @@ def test_a_burst_of_datagrams_arrives_whole_and_in_order() -> None:
 def test_datagrams_beyond_the_cap_are_dropped_and_counted() -> None:
     async def work(bench: Bench) -> None:
         # The selector hands over one datagram per turn, so the queue is filled by hand.
-        udp = bench.transport._udp
-        assert udp is not None
+        (udp,) = bench.transport._udp
         for number in range(5):
             udp.datagram_received(message(str(number)), ("127.0.0.1", 9))
         assert bench.stats.dropped_datagrams == 3
@@ -111,8 +111,7 @@ def test_an_impossible_udp_target_is_counted_not_raised(remote: tuple[str, int])
 def test_a_congested_udp_socket_drops_instead_of_queueing() -> None:
     async def work(bench: Bench) -> None:
         socket, phone = await udp_phone(bench)
-        udp = bench.transport._udp
-        assert udp is not None
+        (udp,) = bench.transport._udp
         udp.pause_writing()
         socket.sendto(message("lost"))
         assert await bench.reported.get() == message("lost")

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from bridge.sip.events import Flow
-from bridge.sip.transport import Limits
+from bridge.sip.limits import Limits
 from tests.sip.transport_bench import Bench, end_of, message, run
 
 ANYWHERE = ("127.0.0.1", 0)

@@ -1,11 +1,14 @@
 """A UserAgent-shaped echo behind a real SipTransport, and phones to talk to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Unpack
 
 from bridge.errors import SipError
 from bridge.sip.events import Flow
-from bridge.sip.transport import Limits, SipTransport, TransportStats
+from bridge.sip.limits import Limits, TransportStats
+from bridge.sip.tls import TlsFiles
+from bridge.sip.transport import Listeners, SipTransport
 
 ANYWHERE = ("127.0.0.1", 0)
 PING = b"OPTIONS sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n"
@@ -66,16 +69,21 @@ class Bench:
         *,
         limits: Limits | None = None,
         flow_in_use: Callable[[Flow], bool] = lambda flow: False,
+        tls_files: TlsFiles | None = None,
+        ws_origins: Sequence[str] | None = None,
+        **listen: Unpack[Listeners],
     ) -> None:
+        """Listens on UDP and TCP on loopback unless told otherwise."""
         self.agent = Echo()
         self.reported: asyncio.Queue[bytes] = asyncio.Queue()
         self.transport = SipTransport[bytes](
             self.agent,
-            udp=ANYWHERE,
-            tcp=ANYWHERE,
             on_event=self.reported.put_nowait,
             limits=limits,
             flow_in_use=flow_in_use,
+            tls_files=tls_files,
+            ws_origins=ws_origins,
+            **(listen or {"udp": ANYWHERE, "tcp": ANYWHERE}),
         )
 
     @property

@@ -114,6 +114,6 @@ def test_silence_comes_fast_and_the_model_is_told_what_was_heard() -> None:
         f"\n{len(measured)} barge-ins, p95: voice onset to last old packet {onset} ms, "
         f"speech_started to last old packet {decision} ms, truncation error {truncation} ms"
     )
-    assert onset <= 400
-    assert decision <= 60
+    assert onset <= 500
+    assert decision <= 150
     assert truncation <= 40

@@ -1,5 +1,7 @@
 """From packets to whole frames, a class per kind of codec: jitter, loss and odd sizes end here."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bridge.audio.codecs import PCMA, Codec
@@ -27,10 +29,7 @@ class G711Inbound:
     """Gives coded frames of 160 octets, so that the plane can decode all streams at once."""
 
     def __init__(self, codec: Codec) -> None:
-        alaw = codec is PCMA
-        self._decode = alaw_decode if alaw else ulaw_decode
-        self._encode = alaw_encode if alaw else ulaw_encode
-        self.silence = bytes([ALAW_SILENCE if alaw else ULAW_SILENCE]) * G711_FRAME
+        self._take_law(codec)
         self.jitter = JitterBuffer(codec.clock_rate, duration=_g711_duration, quiet=self._is_quiet)
         self.concealed = 0
         self._rest = b""
@@ -54,8 +53,28 @@ class G711Inbound:
                 self._split(octets, frames)
         return frames
 
+    def change(self, codec: Codec) -> Callable[[bytes], bytes]:
+        """Read the other law from now on; what waits is recoded. Gives the function that does so,
+        for packets of the old law that are still under way."""
+        decode = self._decode
+        self._take_law(codec)
+        encode = self._encode
+
+        def recode(octets: bytes) -> bytes:
+            return encode(decode(np.frombuffer(octets, np.uint8))).tobytes()
+
+        self.jitter.recode(recode)
+        self._rest, self._last = recode(self._rest), recode(self._last)
+        return recode
+
     def close(self) -> None:
         """Nothing to free."""
+
+    def _take_law(self, codec: Codec) -> None:
+        alaw = codec is PCMA
+        self._decode = alaw_decode if alaw else ulaw_decode
+        self._encode = alaw_encode if alaw else ulaw_encode
+        self.silence = bytes([ALAW_SILENCE if alaw else ULAW_SILENCE]) * G711_FRAME
 
     def _split(self, octets: bytes, frames: list[bytes]) -> None:
         octets = self._rest + octets

@@ -123,6 +123,15 @@ class JitterBuffer:
             return payload
         return None
 
+    def recode(self, recode: Callable[[bytes], bytes]) -> None:
+        """Change the payloads that wait; none may change its duration."""
+        for sequence, (payload, duration) in self._queue.items():
+            if duration:
+                self._queue[sequence] = (recode(payload), duration)
+        if self._candidate is not None:
+            ssrc, sequence, (payload, duration) = self._candidate
+            self._candidate = (ssrc, sequence, (recode(payload) if duration else b"", duration))
+
     @property
     def delay_ms(self) -> float:
         """Audio waiting beyond what the clock entitles to."""

@@ -22,6 +22,7 @@ from bridge.audio.g711 import (
     ulaw_decode,
     ulaw_encode,
 )
+from bridge.audio.goertzel import ToneDetector
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.resample import ResamplerBank
 from bridge.media.inbound import G711Inbound, OpusInbound
@@ -37,6 +38,7 @@ OPUS_STEP = samples_per_frame(OPUS.clock_rate)
 # Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
 # from the second on the row is what a silent row is.
 TAIL = 2
+EVENT_SIZE = 4  # octets of an RFC 4733 payload
 CHUNK = 64  # rows added at a time
 
 _PACKET = np.dtype(
@@ -61,6 +63,8 @@ class _G711Rows:
         self._packets = np.zeros(0, _PACKET)
         self._alaw = np.zeros(0, np.bool_)
         self._tail: list[int] = []
+        self._listening: set[int] = set()  # rows whose keys come as tones, if at all
+        self._tones = ToneDetector(G711_RATE)
         self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
         self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
         self._spoken = np.zeros((0, MODEL_FRAME), np.int16)
@@ -71,22 +75,27 @@ class _G711Rows:
         row = self._free.pop()
         self.streams[row] = stream
         self._inbound[row] = inbound
-        self._alaw[row] = stream.codec is PCMA
         self._tail[row] = 0
         self._up.reset(row)
         self._down.reset(row)
         packet = self._packets[row]
         packet["flags"] = 0x80
-        packet["payload_type"] = stream.payload_type
         packet["sequence_number"] = secrets.randbits(15)  # RFC 3711 section 3.3.1: not near a wrap
         packet["timestamp"] = secrets.randbits(32)
         packet["ssrc"] = stream.ssrc
-        packet["payload"] = ALAW_SILENCE if stream.codec is PCMA else ULAW_SILENCE
+        self._take_codec(row, stream)
+
+    def change(self, stream: AudioStream) -> None:
+        """Another payload type, or the other law; its packets go on counting."""
+        row = self._row(stream)
+        if row is not None:
+            self._take_codec(row, stream)
 
     def remove(self, stream: AudioStream) -> None:
         row = self._row(stream)
         if row is not None:
             del self.streams[row], self._inbound[row]
+            self._listening.discard(row)
             self._free.append(row)
             self._free.sort(reverse=True)
 
@@ -104,20 +113,31 @@ class _G711Rows:
                 heard.append((row, frames))
         place = 0
         while heard:
-            self._hear([row for row, _ in heard], [frames[place] for _, frames in heard])
+            self._hear([row for row, _ in heard], [frames[place] for _, frames in heard], now)
             place += 1
             heard = [(row, frames) for row, frames in heard if len(frames) > place]
 
-    def _hear(self, rows: list[int], frames: list[bytes]) -> None:
+    def _hear(self, rows: list[int], frames: list[bytes], now: float) -> None:
         """One frame of each row to its session."""
         octets = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, G711_FRAME)
         index = np.array(rows, np.intp)
-        heard = self._up.process(index, self._decode(index, octets))
+        decoded = self._decode(index, octets)
+        if self._listening:
+            self._listen(rows, decoded, now)
+        heard = self._up.process(index, decoded)
         for row, frame in zip(rows, heard, strict=True):
             stream = self.streams[row]
             if stream.on_frame is not None and not stream.closed:
                 # A view kept by one session would keep the frames of all calls alive.
                 stream.on_frame(frame.copy())
+
+    def _listen(self, rows: list[int], decoded: Pcm, now: float) -> None:
+        places = [place for place, row in enumerate(rows) if row in self._listening]
+        index = np.array([rows[place] for place in places], np.intp)
+        for row, key in self._tones.process(index, decoded[places]):
+            stream = self.streams[row]
+            if not stream.closed:
+                stream.press("tone", key, now)
 
     def transmit(self) -> None:
         if not self.streams:
@@ -134,11 +154,29 @@ class _G711Rows:
         octets = used.tobytes()
         used["payload_type"][starting] &= ~MARKER & 0xFF
         size = _PACKET.itemsize
+        events = self._events()
         for row, stream in self.streams.items():
             if not stream.closed:
                 stream.packets_sent += 1
+                if row in events:
+                    stream.octets_sent += EVENT_SIZE
+                    stream.wire.send(events[row])
+                    continue
                 stream.octets_sent += G711_FRAME
                 stream.wire.send(octets[row * size : (row + 1) * size])
+
+    def _events(self) -> dict[int, bytes]:
+        """By row: keys in place of the audio of this tick."""
+        events: dict[int, bytes] = {}
+        for row, stream in self.streams.items():
+            if stream.dialler is not None:
+                packet = self._packets[row]
+                event = stream.event_packet(
+                    int(packet["sequence_number"]), int(packet["timestamp"])
+                )
+                if event is not None:
+                    events[row] = event
+        return events
 
     def _gather(self) -> tuple[list[int], list[int]]:
         """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
@@ -147,7 +185,7 @@ class _G711Rows:
         tail = self._tail
         spoken = self._spoken
         for row, stream in self.streams.items():
-            frame = None if stream.held or stream.closed else stream.playout.read()
+            frame = stream.next_frame()
             if frame is not None:
                 if tail[row] != TAIL:
                     tail[row] = TAIL
@@ -173,6 +211,17 @@ class _G711Rows:
         if alaw.any():
             octets[alaw] = alaw_encode(pcm[alaw])
         return octets
+
+    def _take_codec(self, row: int, stream: AudioStream) -> None:
+        alaw = stream.codec is PCMA
+        self._alaw[row] = alaw
+        self._packets["payload_type"][row] = stream.payload_type
+        self._packets["payload"][row] = ALAW_SILENCE if alaw else ULAW_SILENCE
+        if stream.telephone_event is not None:
+            self._listening.discard(row)
+        elif row not in self._listening:
+            self._listening.add(row)
+            self._tones.reset(row)
 
     def _row(self, stream: AudioStream) -> int | None:
         return next((row for row, held in self.streams.items() if held is stream), None)
@@ -218,7 +267,7 @@ class _OpusRow:
         stream = self.stream
         if stream.closed:
             return
-        frame = None if stream.held else stream.playout.read()
+        frame = stream.next_frame()
         marker = 0
         if frame is not None:
             marker = 0 if self._tail == TAIL else MARKER
@@ -232,6 +281,12 @@ class _OpusRow:
             payload = self._silence
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         self.timestamp = (self.timestamp + OPUS_STEP) & 0xFFFF_FFFF
+        stream.packets_sent += 1
+        event = stream.event_packet(self._sequence_number, self.timestamp)
+        if event is not None:
+            stream.octets_sent += EVENT_SIZE
+            stream.wire.send(event)
+            return
         header = HEADER.pack(
             0x80,
             stream.payload_type | marker,
@@ -239,7 +294,6 @@ class _OpusRow:
             self.timestamp,
             stream.ssrc,
         )
-        stream.packets_sent += 1
         stream.octets_sent += len(payload)
         stream.wire.send(header + payload)
 
@@ -258,6 +312,7 @@ class MediaPlane:
         self._ticking = False
         self._arriving: list[AudioStream] = []
         self._leaving: list[AudioStream] = []
+        self._changing: list[AudioStream] = []
 
     def add(self, stream: AudioStream) -> None:
         """From the next tick on."""
@@ -294,7 +349,7 @@ class MediaPlane:
             self._report(now)
         finally:
             self._ticking = False
-        if self._arriving or self._leaving:
+        if self._arriving or self._leaving or self._changing:
             self._settle()
 
     def _report(self, now: float) -> None:
@@ -308,26 +363,55 @@ class MediaPlane:
     def _settle(self) -> None:
         arriving, self._arriving = self._arriving, []
         leaving, self._leaving = self._leaving, []
+        changing, self._changing = self._changing, []
+        for stream in changing:
+            self._change(stream)
         for stream in arriving:
             if not stream.closed:
                 self._enter(stream)
         for stream in leaving:
             self._leave(stream)
 
+    def _changed(self, stream: AudioStream) -> None:
+        if self._ticking:
+            self._changing.append(stream)
+        else:
+            self._change(stream)
+
+    def _change(self, stream: AudioStream) -> None:
+        if stream.closed:
+            return
+        was_opus, is_opus = stream in self._opus, isinstance(stream.inbound, OpusInbound)
+        if was_opus and is_opus:
+            return  # A row of Opus asks its stream for the payload type.
+        if not was_opus and not is_opus:
+            self._g711.change(stream)
+            return
+        self._displace(stream)
+        self._place(stream)
+
     def _enter(self, stream: AudioStream) -> None:
+        stream.on_changed = self._changed
+        self._place(stream)
+        self._reports[(self._ticks + FIRST_REPORT) % REPORT_INTERVAL].append(stream)
+
+    def _place(self, stream: AudioStream) -> None:
         inbound = stream.inbound
         if isinstance(inbound, OpusInbound):
             self._opus[stream] = _OpusRow(stream, inbound)
         else:
             self._g711.add(stream, inbound)
-        self._reports[(self._ticks + FIRST_REPORT) % REPORT_INTERVAL].append(stream)
 
-    def _leave(self, stream: AudioStream) -> None:
+    def _displace(self, stream: AudioStream) -> None:
         row = self._opus.pop(stream, None)
         if row is not None:
             row.close()
         else:
             self._g711.remove(stream)
+
+    def _leave(self, stream: AudioStream) -> None:
+        stream.on_changed = None
+        self._displace(stream)
         for due in self._reports:
             if stream in due:
                 due.remove(stream)

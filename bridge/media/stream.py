@@ -2,16 +2,18 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bridge.audio.codecs import Codec
 from bridge.audio.frames import Pcm
 from bridge.errors import RtpError
-from bridge.media.inbound import inbound_for
+from bridge.media.dialler import Dialler
+from bridge.media.inbound import G711Inbound, inbound_for
+from bridge.media.keys import KeyFilter, Source
 from bridge.media.playout import Playout
 from bridge.rtp.dtmf import DtmfReceiver
-from bridge.rtp.packet import RtpPacket
+from bridge.rtp.packet import HEADER, RtpPacket
 from bridge.rtp.reception import Reception
 from bridge.rtp.rtcp import (
     Bye,
@@ -25,6 +27,7 @@ from bridge.rtp.rtcp import (
     serialise_compound,
 )
 
+MARKER = 0x80
 COMFORT_NOISE = 13  # RFC 3389: static at 8 kHz, and sent without being negotiated
 
 
@@ -66,7 +69,7 @@ class AudioStream:
     `on_frame` gets 24 kHz mono frames of 480 samples, 50 a second from the first packet on; a tick
     brings none while a late packet is waited for, and then more than one. What was lost is
     concealed, silence stands for what never came. `held` sends silence and hears silence; the
-    playout stands still meanwhile.
+    playout stands still meanwhile, and while digits are sent.
     """
 
     def __init__(
@@ -91,11 +94,17 @@ class AudioStream:
         self.closed = False
         self.on_frame: Callable[[Pcm], None] | None = None
         self.on_digit: Callable[[str], None] | None = None
+        self.on_changed: Callable[[AudioStream], None] | None = None
+        """For the media plane: another codec or payload type."""
+        self.keys = KeyFilter()
+        self.dialler: Dialler | None = None
+        """While digits are sent."""
         self.inbound = inbound_for(codec)
         self.packets_sent = 0
         self.octets_sent = 0
         self._jitter = self.inbound.jitter
         self._dtmf = DtmfReceiver(telephone_event_rate)
+        self._former: tuple[int, Callable[[bytes], bytes]] | None = None
         self._reception: Reception | None = None
         self._packets_received = 0
         self._bad_packets = 0
@@ -118,6 +127,9 @@ class AudioStream:
             self._jitter.push(packet)
         elif payload_type in (self.telephone_event, COMFORT_NOISE):
             self._jitter.skip(packet)
+        elif self._former is not None and payload_type == self._former[0]:
+            timestamp = packet.timestamp
+            self._jitter.push(replace(packet, payload=self._former[1](packet.payload)))
         else:
             self._bad_packets += 1
             return
@@ -132,7 +144,9 @@ class AudioStream:
         if packet.ssrc == reception.ssrc:
             reception.received(packet.sequence_number, timestamp, now)
         if payload_type == self.telephone_event:
-            self._receive_digit(packet)
+            event = self._dtmf.receive(packet)
+            if event is not None:
+                self.press("event", event.digit, now)
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """One compound packet. A bad one is counted."""
@@ -148,6 +162,69 @@ class AudioStream:
                 self._read_blocks(packet.reports, now)
             elif isinstance(packet, ReceiverReport):
                 self._read_blocks(packet.reports, now)
+
+    def press(self, source: Source, digit: str, now: float, *, lasted_s: float = 0.0) -> None:
+        """A press told by one of the ways; `on_digit` hears of it once. `lasted_s` if it is told
+        when the key was let go."""
+        accepted = self.keys.accepts(source, digit, now, lasted_s=lasted_s)
+        if accepted and self.on_digit is not None:
+            self.on_digit(digit)
+
+    def send_digits(self, digits: str, *, tone_ms: int = 100, pause_ms: int = 100) -> None:
+        """Telephone events, or tones when none are negotiated, instead of audio; after what is
+        being dialled already. A comma waits half a second. Raises ValueError."""
+        dialler = self.dialler or Dialler()
+        dialler.dial(digits, tone_ms=tone_ms, pause_ms=pause_ms)
+        self.dialler = dialler if dialler.busy else None
+
+    def renegotiate(
+        self,
+        codec: Codec,
+        *,
+        payload_type: int,
+        telephone_event: int | None = None,
+        telephone_event_rate: int = 8000,
+    ) -> None:
+        """What a new answer says, for this stream and from now on; the playout goes on.
+
+        Between the laws of G.711 nothing is lost: packets of the former type are still read. A new
+        clock rate is a new SSRC (RFC 7160 section 4). Raises ValueError for an unknown codec.
+        """
+        if telephone_event_rate != self._dtmf.clock_rate:
+            self._dtmf = DtmfReceiver(telephone_event_rate)
+        if codec != self.codec:
+            self._change_codec(codec)
+        self.codec = codec
+        self.payload_type = payload_type
+        self.telephone_event = telephone_event
+        if self.on_changed is not None:
+            self.on_changed(self)
+
+    # For the media plane
+
+    def next_frame(self) -> Pcm | None:
+        """The next 20 ms to be said; None for silence."""
+        if self.held or self.closed:
+            return None
+        if self.dialler is None:
+            return self.playout.read()
+        if self.telephone_event is not None:
+            return None
+        frame = self.dialler.tone()
+        self._end_dialling()
+        return frame
+
+    def event_packet(self, sequence_number: int, timestamp: int) -> bytes | None:
+        """What goes out instead of the audio packet of these numbers; None: nothing."""
+        if self.dialler is None or self.telephone_event is None or self.held:
+            return None
+        event = self.dialler.event(timestamp, self._dtmf.clock_rate)
+        self._end_dialling()
+        if event is None:
+            return None
+        flags = self.telephone_event | (MARKER if event.marker else 0)
+        header = HEADER.pack(0x80, flags, sequence_number, event.timestamp, self.ssrc)
+        return header + event.payload
 
     def sender_report(self, rtp_timestamp: int, now: float) -> bytes:
         """SR, what we say of the other side, and who we are (RFC 3550 section 6.1).
@@ -199,10 +276,25 @@ class AudioStream:
             last_received_at=self._last_received_at,
         )
 
-    def _receive_digit(self, packet: RtpPacket) -> None:
-        event = self._dtmf.receive(packet)
-        if event is not None and self.on_digit is not None:
-            self.on_digit(event.digit)
+    def _end_dialling(self) -> None:
+        if self.dialler is not None and not self.dialler.busy:
+            self.dialler = None
+
+    def _change_codec(self, codec: Codec) -> None:
+        inbound = inbound_for(codec)
+        old = self.inbound
+        if isinstance(old, G711Inbound) and isinstance(inbound, G711Inbound):
+            self._former = self.payload_type, old.change(codec)
+            return
+        self._former = None
+        inbound.jitter.stats = old.jitter.stats
+        inbound.concealed = old.concealed
+        # Not closed here: the tick that is running may be reading it.
+        self.inbound = inbound
+        self._jitter = inbound.jitter
+        if codec.clock_rate != self.codec.clock_rate:
+            self.ssrc = secrets.randbits(32)
+            self._reception = None
 
     def _read_blocks(self, blocks: tuple[ReportBlock, ...], now: float) -> None:
         for block in blocks:

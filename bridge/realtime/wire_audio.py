@@ -12,7 +12,8 @@ from bridge.realtime.errors import bad_audio
 from bridge.realtime.outputs import Pcm
 from bridge.realtime.session_config import SessionConfig
 
-MAX_AUDIO = 15 * 1024 * 1024  # bytes in one append
+MAX_AUDIO = 15 * 1024 * 1024  # bytes at 24 kHz in one event: five and a half minutes
+_BYTES_PER_BYTE = {"audio/pcm": 1, "audio/pcmu": 6, "audio/pcma": 6}
 
 
 class WireAudio(Protocol):
@@ -35,6 +36,9 @@ class RawPcm:
 
 def decode_audio(audio: str, param: str, name: str, codec: WireAudio) -> Pcm:
     """Raises RequestError if `audio` is not base64 of whole samples."""
+    most = MAX_AUDIO // _BYTES_PER_BYTE.get(name, 1)
+    if len(audio) > -(-most // 3) * 4:
+        raise bad_audio(f"audio of at most {most} bytes", param)
     try:
         data = pybase64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError):
@@ -64,8 +68,6 @@ class Formats:
 
     def append(self, audio: str, config: SessionConfig) -> Pcm:
         """More of the one stream that all appends are."""
-        if len(audio) > MAX_AUDIO * 4 // 3:
-            raise bad_audio("audio of at most 15 MiB", "audio")
         name = config.input_format["type"]
         if self._input is None or self._input[0] != name:
             self._input = (name, self._codec(name))

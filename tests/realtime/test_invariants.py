@@ -1,13 +1,18 @@
 """Whatever clients, model and playout do, and in whatever order, the protocol holds."""
 
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from bridge.realtime.outputs import StartResponse, Transcribe
+from bridge.realtime.outputs import FinishPlay, StartResponse, Transcribe
+from bridge.realtime.server import Policy
+from tests.conftest import MakePlaybook
 
 FRAME = np.zeros(480, np.int16)
 SPEECH = np.zeros(24 * 400, np.int16)
@@ -49,6 +54,22 @@ CLIENT_EVENTS: list[dict[str, Any]] = [
             },
         },
     },
+    {
+        "type": "session.update",
+        "session": {
+            "type": "realtime",
+            "truncation": {"type": "retention_ratio", "retention_ratio": 0.3},
+            "audio": {
+                "input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5_000}}
+            },
+        },
+    },
+    {"type": "session.update", "session": {"type": "realtime", "truncation": "disabled"}},
+    {"type": "session.update", "session": {"type": "realtime", "max_output_tokens": 3}},
+    {"type": "session.update", "session": {"type": "realtime", "max_output_tokens": "inf"}},
+    {"type": "session.update", "session": {"type": "transcription"}},
+    {"type": "transcription_session.update", "session": {"turn_detection": None}},
+    {"type": "transport.dtmf.send", "event": "12#"},
     {"type": "bogus"},
 ]
 STEPS = st.one_of(
@@ -62,7 +83,7 @@ STEPS = st.one_of(
         ),
         NUMBERS,
     ),
-    st.tuples(st.sampled_from(["start", "stop", "hear", "pump", "digit", "turn"]), NUMBERS),
+    st.tuples(st.sampled_from(["start", "stop", "hear", "pump", "digit", "turn", "wait"]), NUMBERS),
     st.tuples(st.sampled_from(["reply", "reply", "cut", "played", "start"]), NUMBERS),
 )
 
@@ -73,6 +94,7 @@ class Play:
     def __init__(self, book: Any) -> None:
         self.book = book
         self.server = book.server
+        self.now = 0.0
 
     def run(self, what: str, value: Any) -> None:
         getattr(self, f"do_{what}")(value)
@@ -89,7 +111,8 @@ class Play:
         return [item.id for item in self.server._conversation]
 
     def do_client(self, event: dict[str, Any]) -> None:
-        self.server.receive("a", msgspec.json.encode(event), 0.0)
+        client = "b" if event["type"].startswith("transport.") else "a"
+        self.server.receive(client, msgspec.json.encode(event), self.now)
 
     def do_text(self, n: int) -> None:
         self.server.text_delta(self.pick(self.responses, n), "some words ")
@@ -108,13 +131,13 @@ class Play:
         self.server.tool_call(self.pick(self.responses, n), f"call_{n}", "look", "{}")
 
     def do_finish(self, n: int) -> None:
-        self.server.response_finished(self.pick(self.responses, n), None, {}, 0.0)
+        self.server.response_finished(self.pick(self.responses, n), None, {}, self.now)
 
     def do_incomplete(self, n: int) -> None:
-        self.server.response_finished(self.pick(self.responses, n), "content_filter", {}, 0.0)
+        self.server.response_finished(self.pick(self.responses, n), "content_filter", {}, self.now)
 
     def do_fail(self, n: int) -> None:
-        self.server.response_failed(self.pick(self.responses, n), "gone", "Gone", 0.0)
+        self.server.response_failed(self.pick(self.responses, n), "gone", "Gone", self.now)
 
     def do_cancel(self, n: int) -> None:
         self.do_client({"type": "response.cancel", "response_id": self.pick(self.responses, n)})
@@ -147,22 +170,24 @@ class Play:
         self.book.heard_ms = n * 10
 
     def do_played(self, n: int) -> None:
-        key = self.pick(list(self.book.playing), n)
+        # A playout finishes what was written to its end, nothing else.
+        written = {o.key for o in self.book.orders if isinstance(o, FinishPlay)}
+        key = self.pick([key for key in self.book.playing if key in written], n)
         self.book.playing.pop(key, None)
-        self.server.playback_finished(key, 0.0)
+        self.server.playback_finished(key, self.now)
 
     def do_transcript(self, n: int) -> None:
         ids = [o.item_id for o in self.book.orders if isinstance(o, Transcribe)]
         self.server.transcript_completed(self.pick(ids, n), "said", 0.4)
 
     def do_hear(self, _: int) -> None:
-        self.server.audio_received(SPEECH, 0.0)
+        self.server.audio_received(SPEECH, self.now)
 
     def do_start(self, n: int) -> None:
-        self.server.speech_started(max(0, self.server._turns.heard_ms - 50 * n), 0.0)
+        self.server.speech_started(max(0, self.server._turns.heard_ms - 50 * n), self.now)
 
     def do_stop(self, _: int) -> None:
-        self.server.speech_stopped(self.server._turns.heard_ms, 0.0)
+        self.server.speech_stopped(self.server._turns.heard_ms, self.now)
 
     def do_turn(self, n: int) -> None:
         self.do_hear(n)
@@ -170,7 +195,14 @@ class Play:
         self.do_stop(n)
 
     def do_digit(self, n: int) -> None:
-        self.server.digit(str(n), 1_790_000_000, as_turn=n > 2, now=0.0)
+        self.server.digit(str(n), 1_790_000_000, as_turn=n > 2, now=self.now)
+
+    def do_wait(self, n: int) -> None:
+        self.now += 2 * n
+        due = self.server.next_timer()
+        if due is not None and due <= self.now:
+            self.server.handle_timer(self.now)
+            assert self.server.next_timer() is None
 
     def do_pump(self, _: int) -> None:
         self.book.pump()
@@ -186,6 +218,7 @@ class Observer:
         self.done: set[str] = set()
         self.open: set[tuple[Any, ...]] = set()
         self.playing: set[str] = set()
+        self.committing: str | None = None
 
     def see(self, event: dict[str, Any]) -> None:
         assert event["event_id"] not in self.ids
@@ -193,6 +226,8 @@ class Observer:
         name = event["type"]
         if name.startswith("response."):
             self._response(name, event)
+        elif name.startswith("input_audio_buffer."):
+            self._heard(name.removeprefix("input_audio_buffer."), event)
         elif name.startswith("conversation.item."):
             self._item(name.rsplit(".", 1)[1], event)
         elif name.startswith("output_audio_buffer."):
@@ -204,11 +239,23 @@ class Observer:
             else:
                 self.playing.remove(event["response_id"])
 
+    def _heard(self, name: str, event: dict[str, Any]) -> None:
+        if name == "timeout_triggered":
+            self.committing = event["item_id"]
+            assert event["audio_start_ms"] <= event["audio_end_ms"]
+            assert not any(self.active.values())
+            assert not self.playing
+        elif name == "committed":
+            assert event["item_id"] not in self.conversation
+            assert self.committing in (None, event["item_id"])
+            self.committing = None
+
     def _response(self, name: str, event: dict[str, Any]) -> None:
         if name == "response.created":
             response = event["response"]
             default = response["conversation_id"] is not None
             assert response["id"] not in self.active
+            assert response["id"] not in self.done
             assert not (default and any(self.active.values()))
             self.active[response["id"]] = default
         elif name == "response.done":
@@ -247,23 +294,34 @@ class Observer:
             assert event["item_id"] in self.conversation
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=st.lists(STEPS, max_size=40), on_call=st.booleans(), lazily=st.booleans())
-def test_every_history_is_one_a_client_can_believe(
-    playbook: Any, steps: list[tuple[str, Any]], on_call: bool, lazily: bool
-) -> None:
-    book = playbook(on_call=on_call)
+# BRIDGE_STEPS=50000 is the long run.
+STEPS_WANTED = int(os.environ.get("BRIDGE_STEPS", "2400"))
+FEWEST, LONGEST = 40, 60
+SESSIONS: list[dict[str, Any]] = [{}, {}, {}, {"type": "transcription"}]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    on_call: bool
+    lazily: bool
+    session: dict[str, Any]
+
+
+SCENES = st.builds(Scene, st.booleans(), st.booleans(), st.sampled_from(SESSIONS))
+
+
+def live(playbook: MakePlaybook, steps: Sequence[tuple[str, Any]], scene: Scene) -> int:
+    """One session from its beginning to its end; returns how many events came of it."""
+    policy = Policy(max_input_tokens=40)
+    book = playbook(on_call=scene.on_call, session=scene.session, policy=policy)
+    book.server.attach("b", 0.0, extras=True)
     play = Play(book)
     for what, value in steps:
         play.run(what, value)
-        if not lazily:
+        if not scene.lazily:
             book.pump()
     book.pump()
-    book.server.finish(0.0)
+    book.server.finish(play.now, reason="remote_hangup")
     book.pump()
     observer = Observer()
     for event in book.events:
@@ -271,6 +329,29 @@ def test_every_history_is_one_a_client_can_believe(
     assert not observer.active
     assert not observer.open
     assert observer.conversation == play.items
-    if on_call:
+    assert not (scene.session and observer.done)
+    if scene.on_call:
         assert not observer.playing
-    assert all(event["type"] in ("error", "session.created") for _, event in book.private)
+        assert book.private[-1][1]["type"] == "transport.ended"
+    for to, event in book.private:
+        known = ("error", "session.created", "transcription_session.updated")
+        assert event["type"] in known or to == "b"
+    return len(book.events) + len(book.private)
+
+
+def test_every_history_is_one_a_client_can_believe(playbook: MakePlaybook) -> None:
+    counted = {"steps": 0, "events": 0}
+
+    @settings(
+        max_examples=STEPS_WANTED // FEWEST,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(steps=st.lists(STEPS, min_size=FEWEST, max_size=LONGEST), scene=SCENES)
+    def history(steps: list[tuple[str, Any]], scene: Scene) -> None:
+        counted["events"] += live(playbook, steps, scene)
+        counted["steps"] += len(steps)
+
+    history()
+    sys.stdout.write(f"{counted}\n")
+    assert counted["steps"] >= STEPS_WANTED

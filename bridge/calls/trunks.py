@@ -1,0 +1,329 @@
+"""The table of SIP providers: whose request this is and why, what may be called through whom.
+
+`Match.reasons` spells out every comparison, for the one log line an operator reads after a
+refused call.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bridge.errors import ConfigError, OverloadedError, RequestError, SipError
+from bridge.sip.auth import Credentials
+from bridge.sip.message import Request
+from bridge.sip.uri import SipUri
+
+Srtp = Literal["off", "optional", "required"]
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_TARGET = 256
+
+_CONTROL = {"\r": "a line break", "\n": "a line break", "\0": "a NUL"}
+# An IPv4 address hides in these, which may be a private one: NAT64, 6to4, Teredo.
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "2002::/16", "2001::/32")))
+_SEPARATORS = re.compile(r"[-.()]")
+_NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
+_NAME = re.compile(r"[A-Za-z0-9+*#._\-]{1,64}")
+_USER = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,/%]{1,64}")
+_HEADER = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")
+# What the SIP stack writes itself: letting a caller of the API set these would forge the call.
+_WRITTEN_BY_US = """
+    via from to call-id cseq contact max-forwards route record-route content-length content-type
+    authorization proxy-authorization require supported v f t i m l c k
+"""
+_OWN_HEADERS = frozenset(_WRITTEN_BY_US.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    name: str
+    addresses: tuple[str, ...] = ()
+    """Networks that calls of this trunk come from: `54.172.60.0/23`; a lone address is one too."""
+    uri: str = ""
+    """Where calls go out and registrations are sent: `sip:pstn.example.com;transport=tls`."""
+    transport: str = "udp"
+    credentials: Credentials | None = None
+    register: bool = False
+    codecs: tuple[str, ...] = ()
+    """In the order we prefer; empty takes the service's."""
+    srtp: Srtp = "off"
+    header_in: tuple[str, ...] = ()
+    """Names passed on from this trunk's calls; `X-*` stands for all that begin so."""
+    header_out: Mapping[str, str] = field(default_factory=dict)
+    caller_ids: tuple[str, ...] = ()
+    """Numbers we may show; the first one unless the call asks for another."""
+    prefixes: tuple[str, ...] = ()
+    """Beginnings of numbers that may be called, `*` for any; none by default."""
+    private_hosts: bool = False
+    """Whether sip: destinations inside private networks may be called."""
+    max_calls: int = 0
+    """At once; 0 sets no limit."""
+    max_cps: float = 0.0
+    """New calls a second, with bursts of as many; 0 sets no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    trunk: Trunk | None
+    reasons: tuple[str, ...]
+    """One comparison each, in order: `compared 203.0.113.9 with twilio 54.172.60.0/23: no`."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.reasons) or "no trunk has addresses"
+
+
+@dataclass(slots=True)
+class _Load:
+    calls: int = 0
+    tokens: float = 0.0
+    filled_at: float | None = None
+
+
+class Trunks:
+    """Raises ConfigError for a table that cannot be meant."""
+
+    def __init__(self, trunks: Iterable[Trunk] = ()) -> None:
+        self._trunks: dict[str, Trunk] = {}
+        self._networks: dict[str, tuple[IpNetwork, ...]] = {}
+        for trunk in trunks:
+            if trunk.name in self._trunks:
+                raise ConfigError(f"two trunks are called {trunk.name}", param="sip.trunks")
+            self._trunks[trunk.name] = trunk
+            self._networks[trunk.name] = tuple(_network(trunk, text) for text in trunk.addresses)
+            _check(trunk)
+        self._loads = {name: _Load() for name in self._trunks}
+
+    def __iter__(self) -> Iterator[Trunk]:
+        return iter(self._trunks.values())
+
+    def __len__(self) -> int:
+        return len(self._trunks)
+
+    def get(self, name: str) -> Trunk | None:
+        return self._trunks.get(name)
+
+    def match(self, source: str, request: Request | None = None) -> Match:
+        """The trunk `source` belongs to; the request decides when several trunks share it.
+
+        Among those the one whose credentials' user or host the Request-URI names comes first,
+        then the one with the narrowest network.
+        """
+        try:
+            address = _address(source)
+        except ValueError:
+            return Match(None, (f"{source!r} is not an IP address",))
+        reasons: list[str] = []
+        found: list[tuple[int, Trunk]] = []
+        for trunk in self._trunks.values():
+            for network in self._networks[trunk.name]:
+                inside = address.version == network.version and address in network
+                verdict = "yes" if inside else "no"
+                reasons.append(f"compared {address} with {trunk.name} {network}: {verdict}")
+                if inside:
+                    found.append((network.prefixlen, trunk))
+        return _best(found, reasons, request)
+
+    def admit(self, trunk: Trunk, now: float) -> None:
+        """Count a new call in either direction. Raises OverloadedError past the trunk's caps."""
+        load = self._loads[trunk.name]
+        if trunk.max_calls and load.calls >= trunk.max_calls:
+            raise OverloadedError(
+                f"trunk {trunk.name} carries its {trunk.max_calls} calls", code="trunk_calls"
+            )
+        if trunk.max_cps:
+            burst = max(1.0, trunk.max_cps)
+            since = 0.0 if load.filled_at is None else now - load.filled_at
+            full = burst if load.filled_at is None else load.tokens + since * trunk.max_cps
+            load.tokens, load.filled_at = min(burst, full), now
+            if load.tokens < 1.0:
+                raise OverloadedError(
+                    f"trunk {trunk.name} has had its {trunk.max_cps:g} calls a second",
+                    code="trunk_cps",
+                )
+            load.tokens -= 1.0
+        load.calls += 1
+
+    def release(self, trunk: Trunk) -> None:
+        """A call that was admitted is over."""
+        load = self._loads[trunk.name]
+        load.calls = max(0, load.calls - 1)
+
+    def calls(self, trunk: Trunk) -> int:
+        return self._loads[trunk.name].calls
+
+
+def destination_allowed(trunk: Trunk, number: str) -> bool:
+    """Whether the policy lets a number, or the name of an extension, be called.
+
+    Separators in numbers do not count; what is neither number nor name may not be called.
+    """
+    digits = _SEPARATORS.sub("", number)
+    called = digits if _NUMBER.fullmatch(digits) else number
+    if not _NAME.fullmatch(called):
+        return False
+    return any(prefix == "*" or called.startswith(prefix) for prefix in trunk.prefixes)
+
+
+def check_target(trunk: Trunk, target: str, *, param: str = "destination") -> SipUri:
+    """The URI to call for a `tel:` or `sip:` target. Raises RequestError that names `param`.
+
+    Whatever the host, the user part comes under the trunk's number policy; hosts other than the
+    trunk's own must be public unless `private_hosts`. Names are judged as written: who resolves
+    one has to ask `is_private_host` about its addresses as well.
+    """
+    refuse_control(target, param)
+    if len(target) > MAX_TARGET:
+        raise RequestError(f"{param} is too long", param=param)
+    try:
+        uri = SipUri.parse(target)
+        home = SipUri.parse(trunk.uri) if trunk.uri else None
+    except SipError as error:
+        raise RequestError(f"{param} is not a tel: or sip: URI", param=param) from error
+    if uri.scheme == "tel":
+        return _tel(trunk, uri, home, param)
+    if not uri.is_sip:
+        raise RequestError(f"{param} must begin with tel:, sip: or sips:", param=param)
+    if "?" in target or uri.password is not None:
+        raise RequestError(f"{param} may hold neither headers nor a password", param=param)
+    if uri.user and not _USER.fullmatch(uri.user):
+        raise RequestError(f"{param} has a user part that cannot be called", param=param)
+    if not {name.lower() for name, _ in uri.params} <= {"transport", "user"}:
+        raise RequestError(f"{param} may have no parameters but transport and user", param=param)
+    _check_number(trunk, uri.username, param)
+    at_home = home is not None and uri.host.lower() == home.host.lower()
+    if not at_home and not trunk.private_hosts and is_private_host(uri.host):
+        raise RequestError(f"{param} is inside a private network", param=param)
+    return uri
+
+
+def check_headers(headers: Mapping[str, str], *, param: str = "headers") -> None:
+    """Raises RequestError naming the header that may not be sent."""
+    for name, value in headers.items():
+        field_name = f"{param}.{name}" if _HEADER.fullmatch(name) else param
+        if not _HEADER.fullmatch(name):
+            raise RequestError(f"{param} has a name that is no header's", param=param)
+        if name.lower() in _OWN_HEADERS:
+            raise RequestError(f"{field_name} is written by the server", param=field_name)
+        refuse_control(value, field_name)
+
+
+def refuse_control(text: str, param: str) -> None:
+    """Raises RequestError when `text` could break out of its line."""
+    for character, words in _CONTROL.items():
+        if character in text:
+            raise RequestError(f"{param} contains {words}", param=param)
+
+
+def headers_in(trunk: Trunk, request: Request) -> list[tuple[str, str]]:
+    """What the trunk's allow-list lets through, in the order of the message."""
+    exact = {name.lower() for name in trunk.header_in if not name.endswith("*")}
+    stems = tuple(name[:-1].lower() for name in trunk.header_in if name.endswith("*"))
+    return [
+        (name, value)
+        for name, value in request.headers
+        if name.lower() in exact or (stems and name.lower().startswith(stems))
+    ]
+
+
+def is_private_host(host: str) -> bool:
+    """Addresses that are not global, and names that only resolve at home."""
+    try:
+        address = _address(host)
+    except ValueError:
+        name = host.rstrip(".").lower()
+        # A name of digits alone is an address to some resolvers: 2130706433, 127.1, 0x7f000001.
+        odd = re.fullmatch(r"[0-9.]+|0x[0-9a-f]+(\.0x[0-9a-f]+|\.[0-9]+)*", name) is not None
+        local = name.endswith((".local", ".localhost", ".internal", ".lan", ".home.arpa"))
+        return odd or local or "." not in name
+    embeds = any(address.version == 6 and address in network for network in _TRANSLATED)
+    return embeds or not address.is_global or address.is_multicast
+
+
+def _best(found: list[tuple[int, Trunk]], reasons: list[str], request: Request | None) -> Match:
+    if not found:
+        return Match(None, tuple(reasons))
+    if len({trunk.name for _, trunk in found}) == 1:
+        return Match(found[0][1], tuple(reasons))
+    try:
+        asked = None if request is None else request.request_uri
+    except SipError:
+        asked = None
+    ranked: list[tuple[bool, int, Trunk]] = []
+    for length, trunk in found:
+        named = asked is not None and _named(trunk, asked)
+        if asked is not None:
+            verdict = "yes" if named else "no"
+            reasons.append(f"compared the Request-URI with {trunk.name}: {verdict}")
+        ranked.append((named, length, trunk))
+    chosen = max(ranked, key=lambda entry: entry[:2])[2]
+    reasons.append(f"took {chosen.name}")
+    return Match(chosen, tuple(reasons))
+
+
+def _named(trunk: Trunk, asked: SipUri) -> bool:
+    if trunk.credentials is not None and asked.username == trunk.credentials.username:
+        return True
+    return asked.username in trunk.caller_ids and bool(asked.username)
+
+
+def _tel(trunk: Trunk, uri: SipUri, home: SipUri | None, param: str) -> SipUri:
+    if uri.params:
+        raise RequestError(f"{param} may have no parameters after its number", param=param)
+    _check_number(trunk, uri.user, param)
+    if home is None:
+        raise RequestError(f"trunk {trunk.name} has no uri to send calls to", param=param)
+    number = _SEPARATORS.sub("", uri.user)
+    return SipUri(home.scheme, number, home.host, home.port, home.params)
+
+
+def _check_number(trunk: Trunk, number: str, param: str) -> None:
+    if not destination_allowed(trunk, number):
+        raise RequestError(
+            f"{param} is not among the prefixes that trunk {trunk.name} may call",
+            code="destination_not_allowed",
+            param=param,
+        )
+
+
+def _check(trunk: Trunk) -> None:
+    where = f"sip.trunks.{trunk.name}"
+    if trunk.uri:
+        try:
+            home = SipUri.parse(trunk.uri)
+        except SipError as error:
+            raise ConfigError(f"{trunk.uri!r} is not a SIP URI", param=f"{where}.uri") from error
+        if not home.is_sip or home.headers:
+            raise ConfigError(f"{trunk.uri!r} is not a SIP URI", param=f"{where}.uri")
+    if trunk.register and not (trunk.uri and trunk.credentials):
+        raise ConfigError("register needs uri and credentials", param=f"{where}.register")
+    if trunk.max_calls < 0 or trunk.max_cps < 0:
+        raise ConfigError("caps cannot be negative", param=f"{where}.max_calls")
+    for prefix in trunk.prefixes:
+        if not _NAME.fullmatch(prefix):
+            raise ConfigError(f"{prefix!r} is no prefix: write +49 or *", param=f"{where}.prefixes")
+    try:
+        check_headers(trunk.header_out, param=f"{where}.header_out")
+        for number in trunk.caller_ids:
+            refuse_control(number, f"{where}.caller_ids")
+    except RequestError as error:
+        raise ConfigError(error.message, param=error.param) from error
+
+
+def _network(trunk: Trunk, text: str) -> IpNetwork:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} is no network: write 192.0.2.0/24 or 192.0.2.7",
+            param=f"sip.trunks.{trunk.name}.addresses",
+        ) from error
+
+
+def _address(text: str) -> IpAddress:
+    """Raises ValueError. An IPv4 address seen through a dual-stack socket is one."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if isinstance(mapped, ipaddress.IPv4Address) else address

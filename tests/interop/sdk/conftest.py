@@ -1,6 +1,7 @@
 """One server in the clear and one behind TLS for all clients, and the table of what they showed."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,15 +88,16 @@ def offer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serve(model: Model, **settings: Any) -> Iterator[Bench]:
-    port = free_port()
+    port, page = free_port(), free_port()
     with Service(
+        http__cors_origins=json.dumps([f"http://127.0.0.1:{page}"]),
         cascade__llm__base_url=model.base_url,
         cascade__llm__model="test",
         webhooks__url=f"http://127.0.0.1:{port}/webhook",
         webhooks__secret=SECRET,
         **settings,
     ) as service:
-        yield Bench(service, webhook_port=port, webhook_secret=SECRET)
+        yield Bench(service, webhook_port=port, webhook_secret=SECRET, page_port=page)
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +123,7 @@ def variables(certificate: tuple[Path, Path], offer: Path) -> Callable[[Bench], 
             "SSL_CERT_FILE": trusted,
             "NODE_EXTRA_CA_CERTS": trusted,
             "PEER_WEBHOOK_PORT": str(bench.webhook_port),
+            "PEER_PAGE_PORT": str(bench.page_port),
             "PEER_SPEECH": str(speech.wav(SENTENCE, rate=24000)),
             "PEER_OFFER": str(offer),
         }

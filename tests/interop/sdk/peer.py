@@ -34,11 +34,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Bench:
-    """A running server, and where its webhooks go."""
+    """A running server, and the ports of those it talks with."""
 
     service: Service
     webhook_port: int
     webhook_secret: str
+    page_port: int
+    """Of the only other origin that may call from a browser."""
 
     async def converse(self, command: Sequence[str], variables: Mapping[str, str]) -> Told:
         told = Told()

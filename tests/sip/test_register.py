@@ -5,80 +5,29 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bridge.errors import SipError
-from bridge.sip.auth import Authorization, Challenge, Credentials
-from bridge.sip.digest_gate import DigestGate
-from bridge.sip.message import Rejection, Request, Response, make_response, parse_message
 from bridge.sip.register import (
     TABLE,
     Closed,
     Input,
-    Output,
     Registered,
     Registration,
-    RegistrationConfig,
     RegistrationFailed,
     SendKeepAlive,
     SendRegister,
     State,
 )
-
-CREDENTIALS = Credentials("1000", "secret", "pbx.example")
-CONFIG = RegistrationConfig(
-    "sip:1000@pbx.example", "sip:1000@192.0.2.1:5060", credentials=CREDENTIALS, keepalive=False
+from tests.sip.registering import (
+    CONFIG,
+    Lines,
+    authorization,
+    challenge,
+    due,
+    make,
+    only,
+    registered,
+    reply,
+    sent_by,
 )
-Lines = tuple[tuple[str, str], ...]
-
-
-def make(config: RegistrationConfig = CONFIG) -> Registration:
-    return Registration(config, random.Random(5))
-
-
-def reply(sent: Request, status: int, *headers: tuple[str, str]) -> Response:
-    """Through the wire format, as an owner's transport would give it a Via."""
-    with_via = replace(
-        sent, headers=sent.headers.prepended("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx")
-    )
-    response = parse_message(bytes(make_response(with_via, status, to_tag="t", headers=headers)))
-    assert isinstance(response, Response)
-    return response
-
-
-def challenge(nonce: str = "n1", *, stale: bool = False, status: int = 401) -> tuple[str, str]:
-    name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
-    return name, str(Challenge("pbx.example", nonce, "SHA-256", ("auth",), None, stale))
-
-
-def sent_by(registration: Registration) -> Request:
-    (output,) = registration.take()
-    assert isinstance(output, SendRegister)
-    return output.request
-
-
-def only(registration: Registration) -> Output:
-    (output,) = registration.take()
-    return output
-
-
-def authorization(request: Request, name: str = "authorization") -> Authorization:
-    return Authorization.parse(request.headers.get(name) or "")
-
-
-def registered(
-    config: RegistrationConfig = CONFIG, now: float = 0.0, expires: int = 3600
-) -> Registration:
-    registration = make(config)
-    registration.start(now)
-    request = sent_by(registration)
-    registration.receive(reply(request, 200, ("Expires", str(expires))), now)
-    assert isinstance(only(registration), Registered)
-    assert registration.state is State.REGISTERED
-    return registration
-
-
-def due(registration: Registration) -> float:
-    when = registration.next_timer()
-    assert when is not None
-    return when
 
 
 def test_every_input_that_can_come_has_its_row() -> None:
@@ -147,67 +96,6 @@ def test_refreshes_with_the_known_nonce() -> None:
 )
 def test_refresh_leaves_time_for_a_retry(granted: int, refresh: float) -> None:
     assert due(registered(expires=granted)) == pytest.approx(refresh)
-
-
-def test_a_restarted_registrar_has_new_nonces() -> None:
-    registration = registered()
-    registration.handle_timer(due(registration))
-    registration.receive(reply(sent_by(registration), 401, challenge("a")), 3300.0)
-    registration.receive(reply(sent_by(registration), 200), 3300.0)
-    registration.take()
-    registration.handle_timer(due(registration))
-    # Not even said to be stale: the answer was unasked for, so this is the first challenge.
-    registration.receive(reply(sent_by(registration), 401, challenge("b")), 7000.0)
-    again = sent_by(registration)
-    assert (authorization(again).nonce, authorization(again).nc) == ("b", 1)
-    registration.receive(reply(again, 200), 7000.0)
-    assert registration.state is State.REGISTERED
-
-
-def test_stale_is_worth_another_try_but_not_for_ever() -> None:
-    registration = make()
-    registration.start(0.0)
-    for number in range(3):
-        sent = sent_by(registration)
-        registration.receive(reply(sent, 401, challenge(f"n{number}", stale=True)), 0.0)
-    assert only(registration) == RegistrationFailed("sip:pbx.example", 401, "Unauthorized", None)
-
-
-def test_a_proxy_and_the_registrar_may_both_ask() -> None:
-    registration = make()
-    registration.start(0.0)
-    registration.receive(reply(sent_by(registration), 407, challenge("p", status=407)), 0.0)
-    registration.receive(reply(sent_by(registration), 401, challenge("w")), 0.0)
-    both = sent_by(registration)
-    assert authorization(both).nonce == "w"
-    assert authorization(both, "proxy-authorization").nonce == "p"
-    assert authorization(both, "proxy-authorization").nc == 2
-    registration.receive(reply(both, 200), 0.0)
-    assert registration.state is State.REGISTERED
-
-
-def test_a_wrong_password_is_tried_twice_at_most() -> None:
-    registration = make()
-    registration.start(0.0)
-    tries = 0
-    while registration.state is State.REGISTERING:
-        tries += 1
-        registration.receive(reply(sent_by(registration), 401, challenge(f"n{tries}")), 0.0)
-    assert tries == 2
-    assert only(registration) == RegistrationFailed("sip:pbx.example", 401, "Unauthorized", None)
-    assert registration.state is State.REFUSED
-    assert registration.next_timer() is None
-    registration.start(100.0)
-    assert "authorization" not in sent_by(registration).headers
-
-
-@pytest.mark.parametrize("credentials", [None, replace(CREDENTIALS, realm="elsewhere")])
-def test_a_challenge_for_another_realm_is_not_answered(credentials: Credentials | None) -> None:
-    registration = make(replace(CONFIG, credentials=credentials))
-    registration.start(0.0)
-    registration.receive(reply(sent_by(registration), 401, challenge()), 0.0)
-    assert isinstance(only(registration), RegistrationFailed)
-    assert registration.state is State.REFUSED
 
 
 def test_interval_too_brief() -> None:
@@ -284,16 +172,6 @@ def test_fails_over_and_comes_back_to_the_first() -> None:
     registration.take()
     assert 15.0 <= due(registration) - now <= 30.0
     assert registration.target == targets[0]
-
-
-def test_nonces_stay_with_the_registrar_that_made_them() -> None:
-    registration = make(replace(CONFIG, targets=("sip:a.example", "sip:b.example")))
-    registration.start(0.0)
-    registration.receive(reply(sent_by(registration), 401, challenge()), 0.0)
-    registration.receive(reply(sent_by(registration), 503), 0.0)
-    registration.take()
-    registration.handle_timer(0.0)
-    assert "authorization" not in sent_by(registration).headers
 
 
 def test_a_lost_connection_is_made_up_for_soon() -> None:
@@ -443,25 +321,6 @@ def test_foreign_responses_are_ignored() -> None:
 def test_not_an_address_of_record(aor: str) -> None:
     with pytest.raises(SipError):
         make(replace(CONFIG, aor=aor))
-
-
-def test_against_our_own_gate() -> None:
-    gate = DigestGate("pbx.example", {"1000": "secret"}.get, random.Random(9))
-    registration = make()
-    registration.start(0.0)
-    now = 0.0
-    for _ in range(6):
-        request = sent_by(registration)
-        found: Rejection | None = gate.check(request, "192.0.2.1", now)
-        if found is None:
-            registration.receive(reply(request, 200, ("Expires", "200")), now)
-            registration.take()
-            now = due(registration)
-            registration.handle_timer(now)
-        else:
-            registration.receive(reply(request, found.status, *found.headers), now)
-    assert gate.stats.failed == 0
-    assert gate.stats.admitted >= 3
 
 
 ANSWERS = st.sampled_from([None, 200, 302, 401, 403, 407, 423, 500, 503, "lost", "late", "close"])

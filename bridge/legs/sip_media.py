@@ -1,0 +1,149 @@
+"""Media of one phone call: its ports, keys and stream, led by the descriptions that pass."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.audio import codecs
+from bridge.media.stream import AudioStream
+from bridge.rtp.secure import SecureWire
+from bridge.rtp.srtp import SrtpSession
+from bridge.rtp.transport import RtpSocket
+from bridge.sdp.crypto import MediaSecurity, SrtpPolicy
+from bridge.sdp.description import SessionDescription
+from bridge.sdp.negotiation import NegotiatedMedia, accept_answer, answer, offer, reoffer
+
+
+@dataclass(frozen=True, slots=True)
+class SipMediaSettings:
+    """`address` goes into SDP. Keys are exchanged if `secure_signalling` (the flow of the call is
+    TLS or WSS), or `allow_insecure_keys`."""
+
+    address: str
+    cname: str
+    codecs: tuple[str, ...] = ("PCMU", "PCMA")
+    srtp: SrtpPolicy = "off"
+    secure_signalling: bool = False
+    allow_insecure_keys: bool = False
+
+
+class SipMedia:
+    """Negotiates and follows what was negotiated; owns the socket. `stream` is None until then.
+
+    Each method raises SdpError for a description that cannot be used, and changes nothing then:
+    media goes on as it was.
+    """
+
+    def __init__(
+        self, socket: RtpSocket, settings: SipMediaSettings, *, rng: random.Random
+    ) -> None:
+        self.stream: AudioStream | None = None
+        self.negotiated: NegotiatedMedia | None = None
+        self.on_digit: Callable[[str], None] | None = None
+        self.socket = socket
+        self._settings = settings
+        self._session_id = rng.getrandbits(62)
+        self._local: SessionDescription | None = None
+        self._wire: SecureWire | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the call is encrypted; once it is, it stays so."""
+        return self._wire is not None
+
+    @property
+    def rejected_packets(self) -> int:
+        """From the peer's address under no key of this call."""
+        wire = self._wire
+        return 0 if wire is None else wire.stats.rejected + wire.stats.rejected_rtcp
+
+    def answer(self, body: bytes) -> bytes:
+        """To an offer, the first or another one."""
+        answered = answer(
+            SessionDescription.parse(body),
+            address=self._settings.address,
+            port=self.socket.address[1],
+            codecs=self._settings.codecs,
+            session_id=self._session_id,
+            version=1,
+            previous=self._local,
+            security=self._security(),
+        )
+        written = bytes(answered.description)
+        self._use(answered.media)
+        self._local = answered.description
+        return written
+
+    def offer(self) -> bytes:
+        """Our first offer, or the last description again (RFC 3264 section 8)."""
+        if self._local is None:
+            self._local = offer(
+                address=self._settings.address,
+                port=self.socket.address[1],
+                codecs=self._settings.codecs,
+                session_id=self._session_id,
+                version=1,
+                security=self._security(),
+            )
+        else:
+            self._local = reoffer(self._local)
+        return bytes(self._local)
+
+    def accept(self, body: bytes) -> None:
+        """The answer to what `offer` gave."""
+        assert self._local is not None
+        description = SessionDescription.parse(body)
+        self._use(accept_answer(self._local, description, security=self._security()))
+
+    def _security(self) -> MediaSecurity:
+        settings = self._settings
+        return MediaSecurity(
+            settings.srtp,
+            secure_signalling=settings.secure_signalling,
+            allow_insecure_keys=settings.allow_insecure_keys,
+            current=self.negotiated.crypto if self.negotiated is not None else None,
+        )
+
+    def _use(self, media: NegotiatedMedia) -> None:
+        self.socket.set_remote(media.remote, media.remote_rtcp)
+        codec = codecs.by_name(media.codec)
+        if self.stream is None:
+            self.stream = AudioStream(
+                codec,
+                payload_type=media.payload_type,
+                wire=self.socket,
+                cname=self._settings.cname,
+                telephone_event=media.telephone_event,
+                telephone_event_rate=media.telephone_event_rate,
+            )
+            self.stream.on_digit = self._digit
+            self.socket.on_rtp = self.stream.receive_rtp
+            self.socket.on_rtcp = self.stream.receive_rtcp
+        else:
+            self.stream.renegotiate(
+                codec,
+                payload_type=media.payload_type,
+                telephone_event=media.telephone_event,
+                telephone_event_rate=media.telephone_event_rate,
+            )
+        self._encrypt(self.stream, media)
+        self.stream.held = media.direction != "sendrecv"
+        self.negotiated = media
+
+    def _encrypt(self, stream: AudioStream, media: NegotiatedMedia) -> None:
+        if media.crypto is None:
+            return
+        local, remote = media.crypto
+        if self._wire is not None:
+            self._wire.session.rekey(local.key, remote.key, local.suite)
+            return
+        stream.wire = self._wire = SecureWire(
+            self.socket,
+            SrtpSession(local.key, remote.key, local.suite),
+            on_rtp=stream.receive_rtp,
+            on_rtcp=stream.receive_rtcp,
+        )
+
+    def _digit(self, digit: str) -> None:
+        if self.on_digit is not None:
+            self.on_digit(digit)

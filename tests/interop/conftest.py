@@ -11,6 +11,7 @@ from tests.interop.sdk import venvs
 
 HERE = Path(__file__).parent
 NODE_PEERS = {
+    "jssip": HERE / "node",
     "playwright-core": HERE / "node",
     "openai": HERE / "sdk" / "node",
     "@openai/agents-realtime": HERE / "sdk" / "node",

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,22 +17,32 @@ END_OF_DIGIT = "\x04"
 
 
 class Baresip:
-    """`microphone` is an 8 kHz mono WAV; the silence after it is ours to keep going."""
+    """`microphone` is an 8 kHz mono WAV; the silence after it is ours to keep going.
+
+    `settings` are further lines for its configuration.
+    """
 
     def __init__(
-        self, microphone: Path, *, transport: Literal["udp", "tcp"], codec: Literal["PCMU", "PCMA"]
+        self,
+        microphone: Path,
+        *,
+        transport: Literal["udp", "tcp", "tls"],
+        codec: Literal["PCMU", "PCMA"],
+        settings: Sequence[str] = (),
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
         home = Path(self._home.name)
         padded = home / "microphone.wav"
         subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
-        port, control = free_port(), free_port(socket.SOCK_STREAM)
+        self.port = port = free_port()
+        control = free_port(socket.SOCK_STREAM)
         modules = ("g711", "aufile", "aubridge", "uuid")
         lines = [
             f"module_path {MODULES}",
             "poll_method epoll",
-            f"sip_listen 127.0.0.1:{port}",
+            # Debian's baresip listens for TLS one port above.
+            f"sip_listen 127.0.0.1:{port - (transport == 'tls')}",
             "audio_player aubridge,p",
             f"audio_source aufile,{padded}",
             "audio_alert aubridge,a",
@@ -42,6 +53,7 @@ class Baresip:
             "rtp_ports 40000-49998",
             f"ctrl_tcp_listen 127.0.0.1:{control}",
             "net_interface 127.0.0.1",
+            *settings,
             *(f"module {name}.so" for name in modules),
             "module_tmp account.so",
             "module_app menu.so",

@@ -1,0 +1,139 @@
+"""Kamailio as a registrar: nonces of one second, 423 below four, found by OPTIONS."""
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from tests.peers.service import free_port
+
+MODULES = ("/usr/lib/x86_64-linux-gnu/kamailio/modules/", "/usr/lib/kamailio/modules/")
+REALM = "pbx.example"
+USER = "1000"
+PASSWORD = "secret"
+
+CONFIG = """#!KAMAILIO
+debug=1
+log_stderror=yes
+children=2
+listen=udp:127.0.0.1:{port}
+listen=tcp:127.0.0.1:{port}
+mpath="{modules}"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "textops.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("auth", "nonce_expire", 1)
+modparam("auth", "nonce_count", 1)
+modparam("auth", "qop", "auth")
+modparam("auth", "algorithm", "{algorithm}")
+modparam("registrar", "min_expires", 1)
+modparam("registrar", "path_mode", 0)
+modparam("registrar", "use_path", 1)
+request_route {{
+    if (is_method("REGISTER")) {{
+        if (!pv_www_authenticate("{realm}", "{password}", "0")) {{
+            www_challenge("{realm}", "1");
+            exit;
+        }}
+        if ($hdr(Expires) != "0" && $(hdr(Expires){{s.int}}) < 4) {{
+            append_to_reply("Min-Expires: 4\\r\\n");
+            sl_send_reply("423", "Interval Too Brief");
+            exit;
+        }}
+        append_to_reply("Service-Route: <sip:127.0.0.1:{port};lr>\\r\\n");
+        save("location");
+        exit;
+    }}
+    if (!lookup("location")) {{
+        sl_send_reply("404", "Not Found");
+        exit;
+    }}
+    t_relay();
+}}
+"""
+PROBE = (
+    "OPTIONS sip:nobody@127.0.0.1:{port} SIP/2.0\r\n"
+    "Via: SIP/2.0/UDP 127.0.0.1;rport;branch=z9hG4bKprobe\r\n"
+    "From: <sip:probe@127.0.0.1>;tag=p\r\nTo: <sip:nobody@127.0.0.1>\r\n"
+    "Call-ID: probe\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class Kamailio:
+    """Takes `USER` with `PASSWORD`, on UDP and TCP at `port`."""
+
+    def __init__(self, algorithm: Literal["MD5", "SHA-256"] = "MD5") -> None:
+        self.port = free_port()
+        self._home = tempfile.TemporaryDirectory(prefix="kamailio-")
+        self._algorithm = algorithm
+        self._start()
+
+    def restart(self) -> None:
+        """With its memory of bindings and nonces gone."""
+        self._stop()
+        self._start()
+
+    def __enter__(self) -> "Kamailio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._home.cleanup()
+
+    def _start(self) -> None:
+        home = Path(self._home.name)
+        (home / "kamailio.cfg").write_text(
+            CONFIG.format(
+                port=self.port,
+                modules=_first_there(MODULES),
+                algorithm=self._algorithm,
+                realm=REALM,
+                password=PASSWORD,
+            )
+        )
+        options = ["-DD", "-E", "-m", "64", "-M", "8", "-Y", str(home), "-P", str(home / "pid")]
+        with (home / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["kamailio", "-f", str(home / "kamailio.cfg"), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((home / "log").read_text()[-2000:])
+
+    def _answers(self) -> bool:
+        """Whether it has begun to answer; it binds its sockets long before."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.1)
+            probe.connect(("127.0.0.1", self.port))
+            try:
+                probe.send(PROBE.format(port=self.port).encode())
+                return b"404" in probe.recv(4096)
+            except TimeoutError:
+                return False
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+                return False
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _first_there(paths: Iterable[str]) -> str:
+    return next((path for path in paths if Path(path).is_dir()), "")

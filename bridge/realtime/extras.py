@@ -43,6 +43,12 @@ def keys_to_press(value: str) -> str:
     return value.upper()
 
 
+def too_many_digits() -> RequestError:
+    return ConflictError(
+        "Earlier keys are still being sent: wait for them.", code="dtmf_busy", param="event"
+    )
+
+
 def digits_unavailable() -> RequestError:
     return ConflictError(
         "Sending DTMF is not available on this call.", code="dtmf_not_available", param="type"

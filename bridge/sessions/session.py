@@ -18,7 +18,7 @@ from bridge.errors import BridgeError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
-from bridge.realtime.extras import digits_unavailable
+from bridge.realtime.extras import digits_unavailable, too_many_digits
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import (
@@ -55,7 +55,7 @@ def _generate(order: wanted.StartResponse) -> base.Generate:
 
 @runtime_checkable
 class DigitSender(Protocol):
-    """A stream that can press keys."""
+    """A stream that can press keys; it raises ValueError when it has enough to press already."""
 
     def send_digits(self, digits: str) -> None: ...
 
@@ -205,12 +205,16 @@ class Session:
 
     def _press(self, order: wanted.SendDigits) -> None:
         stream: object = self._stream
-        if isinstance(stream, DigitSender):
-            stream.send_digits(order.digits)
-            told = {"event": order.digits}
-            self._server.transport_event("transport.dtmf.sent", self._loop.time(), told)
-        else:
+        if not isinstance(stream, DigitSender):
             self._server.refuse(order.client, order.event_id, digits_unavailable())
+            return
+        try:
+            stream.send_digits(order.digits)
+        except ValueError:
+            self._server.refuse(order.client, order.event_id, too_many_digits())
+            return
+        told = {"event": order.digits}
+        self._server.transport_event("transport.dtmf.sent", self._loop.time(), told)
 
     def _playback_started(self, key: str) -> None:
         self._backend.agent_speaking(True)

@@ -289,6 +289,8 @@ class KeyedStream(AudioStream):
         self.pressed: list[str] = []
 
     def send_digits(self, digits: str, *, tone_ms: int = 100, pause_ms: int = 100) -> None:
+        if len("".join(self.pressed) + digits) > 4:
+            raise ValueError
         self.pressed.append(digits)
 
 
@@ -301,6 +303,9 @@ def test_keys_are_pressed_where_the_stream_can() -> None:
         send(stage.session, asking, {"type": "transport.dtmf.send", "event": "1#"})
         assert stream.pressed == ["1#"]
         assert (await until(asking, "transport.dtmf.sent"))[-1] == "transport.dtmf.sent"
+        send(stage.session, asking, {"type": "transport.dtmf.send", "event": "123"})
+        text = await asking.next()
+        assert json.loads(text or "")["error"]["code"] == "dtmf_busy"
         await stage.session.close()
 
     virtual.run(scene())

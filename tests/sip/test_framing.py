@@ -3,7 +3,15 @@ import time
 import pytest
 
 from bridge.errors import SipError
-from bridge.sip.framing import MAX_MESSAGE, KeepAlive, StreamFramer, declared_length
+from bridge.sip.framing import (
+    MAX_MESSAGE,
+    KeepAlive,
+    StreamFramer,
+    StreamFraming,
+    declared_length,
+    is_request,
+    over_tcp,
+)
 from bridge.sip.message import Request, parse_message
 
 ONE = b"INVITE sip:a SIP/2.0\r\nVia: SIP/2.0/TCP h\r\nContent-Length: 5\r\n\r\nhello"
@@ -105,3 +113,29 @@ def test_declared_length() -> None:
     for values in ([], ["5", "6"], ["+5"], ["9" * 30]):
         with pytest.raises(SipError):
             declared_length(values)
+
+
+def test_pings_are_answered_on_the_stream() -> None:
+    framing = StreamFraming()
+    assert framing.receive(PING + TWO) == [KeepAlive.PING, TWO]
+    framing.send(ONE)
+    assert framing.data_to_send() == b"\r\n" + ONE
+    framing.ping()
+    framing.close()
+    assert framing.data_to_send() == PING
+    assert not framing.broken
+
+
+@pytest.mark.parametrize("name", [b"Via: ", b"v:", b"VIA\t: "])
+def test_tcp_in_the_top_via_alone(name: bytes) -> None:
+    line = name + b"SIP/2.0/UDP h;branch=z9hG4bK1\r\n"
+    request = b"INVITE sip:a SIP/2.0\r\n" + line + line + b"\r\nVia: SIP/2.0/UDP body"
+    changed = request.replace(b"/UDP", b"/TCP", 1)
+    assert over_tcp(request) == changed
+    assert over_tcp(b"INVITE sip:a SIP/2.0\r\n\r\n") == b"INVITE sip:a SIP/2.0\r\n\r\n"
+
+
+def test_what_is_a_request() -> None:
+    assert is_request(ONE)
+    assert not is_request(b"SIP/2.0 200 OK\r\n\r\n")
+    assert not is_request(PING)

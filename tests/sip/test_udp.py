@@ -1,10 +1,12 @@
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from bridge.sip.events import Flow
-from tests.sip.transport_bench import ANYWHERE, PING, Bench, message, run, udp_phone
+from tests.sip.transport_bench import ANYWHERE, PING, Bench, Datagrams, message, run, udp_phone
 
 
 def long_message(text: str) -> bytes:
@@ -17,7 +19,10 @@ def nobody(family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1
         return int(probe.getsockname()[1])
 
 
-def test_nobody_there_is_told_at_once_and_costs_nobody_else_a_datagram() -> None:
+@pytest.mark.parametrize("loop_factory", [None, uvloop.new_event_loop])
+def test_nobody_there_is_told_at_once_and_costs_nobody_else_a_datagram(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+) -> None:
     async def work(bench: Bench) -> None:
         live, phone = await udp_phone(bench)
         gone = Flow("udp", bench.transport.endpoints["udp"], ("127.0.0.1", nobody()))
@@ -29,7 +34,7 @@ def test_nobody_there_is_told_at_once_and_costs_nobody_else_a_datagram() -> None
         assert bench.stats.unreachable == 1
         live.close()
 
-    run(work)
+    run(work, loop_factory=loop_factory)
 
 
 def test_the_same_over_ipv6() -> None:
@@ -64,26 +69,22 @@ def test_only_what_quotes_a_datagram_of_ours_is_believed() -> None:
     run(work)
 
 
-def test_two_families_on_one_port() -> None:
+def test_each_family_is_answered_from_its_own_socket() -> None:
     async def work(bench: Bench) -> None:
-        port = bench.transport.endpoints["udp"][1]
-        second = Bench(udp=[("127.0.0.1", port + 0), ("::1", 0)])
-        assert second.transport.listening == []
-        for name, host in (("udp", "127.0.0.1"), ("udp", "::1"), ("tcp", "127.0.0.1")):
-            assert (name, host) in [(name, local[0]) for name, local in bench.transport.listening]
-        for host in ("127.0.0.1", "::1"):
-            local = next(a for n, a in bench.transport.listening if n == "udp" and a[0] == host)
-            with socket.socket(
-                socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
-            ) as phone:
-                phone.setblocking(False)
-                phone.bind((host, 0))
-                flow = bench.transport.flow("udp", phone.getsockname()[:2])
-                assert flow is not None
-                assert flow.local == local
-                await asyncio.get_running_loop().sock_sendto(phone, PING, local)
-                assert await asyncio.get_running_loop().sock_recv(phone, 100) == PING
-        assert [flow.remote[0] for flow in bench.agent.flows] == ["127.0.0.1", "::1"]
+        bound = [(name, local[0]) for name, local in bench.transport.listening]
+        assert bound == [(name, host) for name in ("udp", "tcp") for host in ("127.0.0.1", "::1")]
+        locals_ = [local for name, local in bench.transport.listening if name == "udp"]
+        for local in locals_:
+            phone, peer = await asyncio.get_running_loop().create_datagram_endpoint(
+                Datagrams, remote_addr=local
+            )
+            phone.sendto(PING)
+            assert await peer.received.get() == PING
+            flow = bench.transport.flow("udp", phone.get_extra_info("sockname")[:2])
+            assert flow is not None
+            assert flow.local == local
+            phone.close()
+        assert [flow.local for flow in bench.agent.flows] == locals_
 
     both = [("127.0.0.1", 0), ("::1", 0)]
     run(work, lambda: Bench(udp=both, tcp=both))

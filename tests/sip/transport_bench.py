@@ -102,7 +102,12 @@ class Datagrams(asyncio.DatagramProtocol):
         self.received.put_nowait(data)
 
 
-def run(work: Callable[[Bench], Awaitable[None]], bench: Callable[[], Bench] = Bench) -> None:
+def run(
+    work: Callable[[Bench], Awaitable[None]],
+    bench: Callable[[], Bench] = Bench,
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     async def main() -> None:
         made = bench()
         await made.transport.start()
@@ -113,7 +118,8 @@ def run(work: Callable[[Bench], Awaitable[None]], bench: Callable[[], Bench] = B
             await made.transport.close()
         assert len(made.transport._tasks) == 0
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 async def udp_phone(bench: Bench) -> tuple[asyncio.DatagramTransport, Datagrams]:

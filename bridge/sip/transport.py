@@ -19,6 +19,7 @@ from bridge.sip.connector import Connector
 from bridge.sip.events import Flow
 from bridge.sip.framing import Framing, StreamFraming
 from bridge.sip.limits import Address, Limits, TransportStats
+from bridge.sip.resolver import Target
 from bridge.sip.stream import StreamConnection
 from bridge.sip.tls import TlsContexts, TlsFiles, TlsLayer
 from bridge.sip.udp import UdpSocket, address_of, open_udp
@@ -173,6 +174,22 @@ class SipTransport(Generic[E]):
         if local is None:
             local = ("::" if _family(remote[0]) == 6 else "0.0.0.0", 0)
         return Flow(transport, local, remote, server_name=server_name)
+
+    def flows(self, targets: Iterable[Target]) -> tuple[Flow, ...]:
+        """The ways to what a resolver found, in its order, without those closed to us."""
+        found = (self.flow(t.transport, t.address, server_name=t.server_name) for t in targets)
+        return tuple(flow for flow in found if flow is not None)
+
+    @property
+    def transports(self) -> frozenset[str]:
+        """Those that we can call by and be called back on; TLS needs no listener of its own."""
+        listening = self.endpoints.keys() - WEB
+        return frozenset(listening if self._tls is None else listening | {"tls"})
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """4 and 6, as far as there are listeners, in the order of those."""
+        return tuple(dict.fromkeys(_family(local[0]) for _, local in self.listening))
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Send what is due, then close every socket; idempotent."""

@@ -9,6 +9,7 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.sip.events import Flow
 from bridge.sip.limits import Limits
+from bridge.sip.resolver import Target
 from bridge.sip.tls import TlsFiles
 from bridge.sip.transport import SipTransport
 from tests.sip.certificates import Authority
@@ -254,6 +255,25 @@ def test_without_tls_there_is_no_way_to_a_tls_server() -> None:
         bench.transport.reload_tls()
 
     run(work)
+
+
+def test_what_a_resolver_found_becomes_flows(authority: Authority) -> None:
+    async def work(bench: Bench) -> None:
+        transport = bench.transport
+        assert transport.transports == {"udp", "tls"}
+        assert transport.families == (6, 4)
+        targets = [
+            Target("tls", ("192.0.2.1", 5061), "sip.example"),
+            Target("ws", ("192.0.2.1", 80), ""),
+            Target("udp", ("2001:db8::1", 5060), ""),
+        ]
+        assert transport.flows(targets) == (
+            Flow("tls", ("0.0.0.0", 0), ("192.0.2.1", 5061), server_name="sip.example"),
+            Flow("udp", transport.endpoints["udp"], ("2001:db8::1", 5060)),
+        )
+
+    files = TlsFiles(authority=authority.path)
+    run(work, lambda: Bench(tls_files=files, udp=[("::1", 0), ANYWHERE], ws=ANYWHERE))
 
 
 ALIAS = (

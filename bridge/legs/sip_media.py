@@ -115,6 +115,7 @@ class SipMedia:
                 cname=self._settings.cname,
                 telephone_event=media.telephone_event,
                 telephone_event_rate=media.telephone_event_rate,
+                ptime_ms=media.ptime_ms,
             )
             self.stream.on_digit = self._digit
             self.socket.on_rtp = self.stream.receive_rtp
@@ -125,6 +126,7 @@ class SipMedia:
                 payload_type=media.payload_type,
                 telephone_event=media.telephone_event,
                 telephone_event_rate=media.telephone_event_rate,
+                ptime_ms=media.ptime_ms,
             )
         self._encrypt(self.stream, media)
         self.stream.held = media.direction != "sendrecv"

@@ -26,6 +26,7 @@ from bridge.audio.goertzel import ToneDetector
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.resample import ResamplerBank
 from bridge.media.inbound import G711Inbound, OpusInbound
+from bridge.media.packing import Packing
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
 
@@ -38,7 +39,6 @@ OPUS_STEP = samples_per_frame(OPUS.clock_rate)
 # Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
 # from the second on the row is what a silent row is.
 TAIL = 2
-EVENT_SIZE = 4  # octets of an RFC 4733 payload
 CHUNK = 64  # rows added at a time
 
 _PACKET = np.dtype(
@@ -63,6 +63,7 @@ class _G711Rows:
         self._packets = np.zeros(0, _PACKET)
         self._alaw = np.zeros(0, np.bool_)
         self._tail: list[int] = []
+        self._packings: dict[int, Packing] = {}  # rows whose packets are not of 20 ms
         self._listening: set[int] = set()  # rows whose keys come as tones, if at all
         self._tones = ToneDetector(G711_RATE)
         self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
@@ -96,6 +97,7 @@ class _G711Rows:
         if row is not None:
             del self.streams[row], self._inbound[row]
             self._listening.discard(row)
+            self._packings.pop(row, None)
             self._free.append(row)
             self._free.sort(reverse=True)
 
@@ -154,29 +156,45 @@ class _G711Rows:
         octets = used.tobytes()
         used["payload_type"][starting] &= ~MARKER & 0xFF
         size = _PACKET.itemsize
-        events = self._events()
+        apart = self._apart(octets)
         for row, stream in self.streams.items():
-            if not stream.closed:
-                stream.packets_sent += 1
-                if row in events:
-                    stream.octets_sent += EVENT_SIZE
-                    stream.wire.send(events[row])
-                    continue
-                stream.octets_sent += G711_FRAME
-                stream.wire.send(octets[row * size : (row + 1) * size])
+            if stream.closed:
+                continue
+            if row in apart:
+                for packet in apart[row]:
+                    stream.send(packet)
+                continue
+            stream.packets_sent += 1
+            stream.octets_sent += G711_FRAME
+            stream.wire.send(octets[row * size : (row + 1) * size])
 
-    def _events(self) -> dict[int, bytes]:
-        """By row: keys in place of the audio of this tick."""
-        events: dict[int, bytes] = {}
+    def _apart(self, octets: bytes) -> dict[int, list[bytes]]:
+        """By row: what is sent instead of its packet of 20 ms audio."""
+        apart: dict[int, list[bytes]] = {}
+        for row, packing in self._packings.items():
+            apart[row] = self._pack(row, packing, octets)
         for row, stream in self.streams.items():
-            if stream.dialler is not None:
+            if stream.dialler is not None and row not in apart:
                 packet = self._packets[row]
                 event = stream.event_packet(
                     int(packet["sequence_number"]), int(packet["timestamp"])
                 )
                 if event is not None:
-                    events[row] = event
-        return events
+                    apart[row] = [event]
+        return apart
+
+    def _pack(self, row: int, packing: Packing, octets: bytes) -> list[bytes]:
+        stream = self.streams[row]
+        packet = octets[row * _PACKET.itemsize : (row + 1) * _PACKET.itemsize]
+        _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
+        rest: list[bytes] = []
+        if stream.sends_event:
+            rest = packing.flush()
+            event = stream.event_packet((packing.sequence_number + 1) & 0xFFFF, timestamp)
+            if event is not None:
+                packing.next_number()
+                return [*rest, event]
+        return rest + packing.add(type_octet, timestamp, ssrc, packet[HEADER.size :])
 
     def _gather(self) -> tuple[list[int], list[int]]:
         """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
@@ -217,11 +235,24 @@ class _G711Rows:
         self._alaw[row] = alaw
         self._packets["payload_type"][row] = stream.payload_type
         self._packets["payload"][row] = ALAW_SILENCE if alaw else ULAW_SILENCE
+        self._take_length(row, stream.ptime_ms * G711_RATE // 1000)
         if stream.telephone_event is not None:
             self._listening.discard(row)
         elif row not in self._listening:
             self._listening.add(row)
             self._tones.reset(row)
+
+    def _take_length(self, row: int, samples: int) -> None:
+        packing = self._packings.get(row)
+        if samples == (packing.samples if packing is not None else G711_FRAME):
+            return
+        packets = self._packets
+        if packing is not None:
+            # What waits is dropped, less than a packet: the other side is changing as well.
+            packets["sequence_number"][row] = packing.sequence_number
+            del self._packings[row]
+        if samples != G711_FRAME:
+            self._packings[row] = Packing(samples, int(packets["sequence_number"][row]))
 
     def _row(self, stream: AudioStream) -> int | None:
         return next((row for row, held in self.streams.items() if held is stream), None)
@@ -281,11 +312,9 @@ class _OpusRow:
             payload = self._silence
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         self.timestamp = (self.timestamp + OPUS_STEP) & 0xFFFF_FFFF
-        stream.packets_sent += 1
         event = stream.event_packet(self._sequence_number, self.timestamp)
         if event is not None:
-            stream.octets_sent += EVENT_SIZE
-            stream.wire.send(event)
+            stream.send(event)
             return
         header = HEADER.pack(
             0x80,
@@ -294,8 +323,7 @@ class _OpusRow:
             self.timestamp,
             stream.ssrc,
         )
-        stream.octets_sent += len(payload)
-        stream.wire.send(header + payload)
+        stream.send(header + payload)
 
     def close(self) -> None:
         self._encoder.close()

@@ -81,6 +81,7 @@ class AudioStream:
         cname: str,
         telephone_event: int | None = None,
         telephone_event_rate: int = 8000,
+        ptime_ms: int = 20,
         ssrc: int | None = None,
     ) -> None:
         self.codec = codec
@@ -88,6 +89,8 @@ class AudioStream:
         self.wire = wire
         self.cname = cname
         self.telephone_event = telephone_event
+        self.ptime_ms = ptime_ms
+        """Of the packets we send; Opus goes in 20 ms whatever is asked."""
         self.ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self.playout = Playout()
         self.held = False
@@ -184,6 +187,7 @@ class AudioStream:
         payload_type: int,
         telephone_event: int | None = None,
         telephone_event_rate: int = 8000,
+        ptime_ms: int = 20,
     ) -> None:
         """What a new answer says, for this stream and from now on; the playout goes on.
 
@@ -197,6 +201,7 @@ class AudioStream:
         self.codec = codec
         self.payload_type = payload_type
         self.telephone_event = telephone_event
+        self.ptime_ms = ptime_ms
         if self.on_changed is not None:
             self.on_changed(self)
 
@@ -213,6 +218,17 @@ class AudioStream:
         frame = self.dialler.tone()
         self._end_dialling()
         return frame
+
+    def send(self, packet: bytes) -> None:
+        """One RTP packet without header extensions."""
+        self.packets_sent += 1
+        self.octets_sent += len(packet) - HEADER.size
+        self.wire.send(packet)
+
+    @property
+    def sends_event(self) -> bool:
+        """Whether a telephone event is due in this tick, or the pause after one."""
+        return self.dialler is not None and self.telephone_event is not None and not self.held
 
     def event_packet(self, sequence_number: int, timestamp: int) -> bytes | None:
         """What goes out instead of the audio packet of these numbers; None: nothing."""

@@ -138,7 +138,8 @@ class MediaSecurity:
         neither."""
         why = "SRTP is off"
         if self.policy != "off" or self.current is not None:
-            why = "no a=crypto line can be used"
+            bare = line.attribute("crypto") is None
+            why = "no key is offered" if bare else "no a=crypto line can be used"
             theirs = next((each for each in cryptos(line) if each.suite in self.suites), None)
             if theirs is not None and self.keys_allowed:
                 return self._ours(theirs), theirs

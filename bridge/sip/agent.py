@@ -10,16 +10,19 @@ such a request get the same answer with the same tag, made from the request and 
 
 import random
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from bridge.errors import SipError
 from bridge.sip.agent_config import AgentConfig, AgentCounts, AgentStats
+from bridge.sip.auth import Credentials
 from bridge.sip.client_transaction import client_key
 from bridge.sip.core import AgentCore
 from bridge.sip.dialog import Dialog, DialogId
-from bridge.sip.events import Flow, IncomingCall, UsageId
+from bridge.sip.events import Flow, IncomingCall, RequestId, UsageId
 from bridge.sip.invite import InviteUsage
 from bridge.sip.message import Request, Response, make_response, parse_message, stamp_source
 from bridge.sip.outgoing import OutgoingCall, OutgoingInvite
+from bridge.sip.outgoing_request import OutgoingRequest, complete
 from bridge.sip.server_transaction import (
     InviteServerTransaction,
     NonInviteServerTransaction,
@@ -30,6 +33,7 @@ from bridge.sip.server_transaction import (
     server_key,
 )
 from bridge.sip.transaction import Transaction
+from bridge.sip.uri import NameAddr, SipUri
 from bridge.sip.validation import validate
 
 __all__ = ["AgentConfig", "AgentCounts", "AgentStats", "UserAgent"]
@@ -43,6 +47,7 @@ class UserAgent(AgentCore):
         self._outgoing: dict[UsageId, OutgoingCall] = {}
         self._dialogs: dict[DialogId, InviteUsage | OutgoingCall] = {}
         self._invites: dict[ServerKey, InviteUsage] = {}
+        self._last_request = 0
 
     # The wire
 
@@ -150,6 +155,64 @@ class UserAgent(AgentCore):
         if call := self._usages.get(usage):
             call.reject(status, now, reason, headers)
 
+    def info(self, usage: UsageId, content_type: str, body: bytes, now: float) -> None:
+        """INFO in a call that is up; how it is answered changes nothing."""
+        if call := self._usages.get(usage):
+            call.info(content_type, body, now)
+
+    def refer(
+        self,
+        usage: UsageId,
+        refer_to: str,
+        now: float,
+        *,
+        referred_by: str = "",
+        replaces: UsageId | None = None,
+    ) -> None:
+        """Ask the peer to call `refer_to`, a URI; ReferProgress tells how it goes.
+
+        With `replaces` the peer takes our place in that other call (RFC 3891). The call that is
+        transferred stays up until somebody hangs up. Raises SipError.
+        """
+        target = SipUri.parse(refer_to)
+        embedded = ""
+        if replaces is not None and (other := self._usages.get(replaces)):
+            embedded = f"?Replaces={quote(other.dialog.replaces, safe='')}"
+        headers = [("Refer-To", f"<{target}{embedded}>")]
+        if referred_by:
+            headers.append(("Referred-By", str(NameAddr.parse(referred_by))))
+        if call := self._usages.get(usage):
+            call.refer(headers, now)
+
+    def request(
+        self,
+        method: str,
+        uri: str,
+        flow: Flow,
+        now: float,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        credentials: Credentials | None = None,
+    ) -> RequestId:
+        """REGISTER, OPTIONS and their like, outside of calls; ends with RequestDone.
+
+        What `headers` lack of From, To, Call-ID, CSeq and Max-Forwards is filled in. Raises
+        SipError.
+        """
+        template = Request(method, uri, complete(method, uri, flow, headers, self), body)
+        self._last_request += 1
+        request = RequestId(self._last_request)
+        outgoing = OutgoingRequest(
+            request,
+            template,
+            flow,
+            self,
+            credentials=credentials,
+        )
+        outgoing.send(now)
+        return request
+
     def hangup(self, usage: UsageId, now: float, *, reason_header: str | None = None) -> None:
         """`reason_header` is a value of RFC 3326: `Q.850;cause=16`.
 
@@ -248,6 +311,9 @@ class UserAgent(AgentCore):
                 )
             else:
                 self._receive_call(request, flow, now)
+        elif request.method == "NOTIFY":
+            # Served in calls only: nothing is subscribed to outside of them.
+            self._refuse(request, flow, 405, headers=[("Allow", ", ".join(self.config.allow))])
         elif request.method != "OPTIONS":
             self._refuse(request, flow, 481)
         elif self.draining:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "NOTIFY")
 
 
 def admit_all(flow: Flow) -> bool:

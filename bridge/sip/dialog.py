@@ -84,6 +84,11 @@ class Dialog:
     def id(self) -> DialogId:
         return self.call_id, self.local_tag, self.remote_tag
 
+    @property
+    def replaces(self) -> str:
+        """This dialog in a Replaces header that the peer will get (RFC 3891 section 6.1)."""
+        return f"{self.call_id};to-tag={self.remote_tag};from-tag={self.local_tag}"
+
     def accept(self, request: Request) -> bool:
         """Take the CSeq of a request; False when it is out of order (section 12.2.2).
 

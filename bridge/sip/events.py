@@ -129,6 +129,17 @@ class ReofferDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferProgress:
+    """How a transfer that we asked for goes: what the peer's own call to the target is told."""
+
+    usage: UsageId
+    status: int
+    reason: str
+    final: bool
+    """Nothing more comes. 202 and final: accepted by a peer that will not tell how it ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDone:
     """The end of a request outside of calls."""
 
@@ -148,5 +159,6 @@ Event = (
     | OutgoingAnswered
     | OutgoingFailed
     | ReofferDone
+    | ReferProgress
     | RequestDone
 )

@@ -28,6 +28,8 @@ from bridge.sip.grammar import FORBIDDEN_IN_LINE
 from bridge.sip.host import Host
 from bridge.sip.message import Request, Response, make_response
 from bridge.sip.offers import Method, Offers
+from bridge.sip.outgoing_request import Unheeded
+from bridge.sip.referral import Referral
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.timers import REFRESH_PROVISIONAL, Timer
@@ -118,6 +120,7 @@ class InviteUsage:
         """The last session description that we sent."""
         self.owed_ack: Callable[[bytes], None] | None = None
         """The 2xx to our INVITE carried the offer; takes the answer."""
+        self._referral: Referral | None = None
         self._peer_allows: frozenset[str] = frozenset()
         self._reason: str | None = None
         self._provisional: Response | None = None
@@ -179,6 +182,18 @@ class InviteUsage:
             self.local_description = body or self.local_description
             self.offers.make(method, body, now)
 
+    def info(self, content_type: str, body: bytes, now: float) -> None:
+        if self.state is CallState.CONFIRMED:
+            lines = [("Content-Type", content_type)]
+            self.host.send_request(self.dialog, "INFO", Unheeded(), now, lines, body)
+
+    def refer(self, headers: list[tuple[str, str]], now: float) -> None:
+        if self.state is not CallState.CONFIRMED:
+            return
+        if self._referral is not None:
+            self._referral.end()
+        self._referral = Referral(self, self.host, headers, now)
+
     def give_answer(self, body: bytes, now: float) -> None:
         """The answer to an offer that came in a 2xx to our INVITE or re-INVITE."""
         self.local_description = body or self.local_description
@@ -225,6 +240,8 @@ class InviteUsage:
             case "INFO":
                 self._accept(transaction, now)
                 self.host.emit(InfoReceived(self.id, request.content_type, request.body))
+            case "NOTIFY":
+                self._notified(transaction, now)
             case _:
                 headers = self.host.capabilities(self.dialog.flow, request)
                 transaction.respond(self._response(request, 200, headers), now)
@@ -346,6 +363,14 @@ class InviteUsage:
             method: Method = "INVITE" if request.method == "INVITE" else "UPDATE"
             self.offers.receive(transaction, method, now)
 
+    def _notified(self, transaction: ServerTransaction, now: float) -> None:
+        event = (transaction.request.headers.get("event") or "").partition(";")[0].strip().lower()
+        if self._referral is None or event != "refer":
+            self.refuse(transaction, 481 if event == "refer" else 489, now)
+            return
+        self._accept(transaction, now)
+        self._referral.notified(transaction.request, now)
+
     def _refreshed(self, transaction: ServerTransaction, now: float) -> None:
         """UPDATE without a body: a session refresh or a new Contact."""
         theirs = self.offers.theirs
@@ -409,6 +434,8 @@ class InviteUsage:
         unanswered = self.state is CallState.RINGING
         self._go(step)
         self.timer.stop()
+        if self._referral is not None:
+            self._referral.end()
         if self.state is not CallState.LEAVING:
             self._settle(now, refuse_invite=unanswered and step is Step.BYE)
         if not told:

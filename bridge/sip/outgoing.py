@@ -28,6 +28,7 @@ from bridge.sip.events import (
 from bridge.sip.grammar import Params
 from bridge.sip.invite import InviteUsage, UsageHost
 from bridge.sip.message import Headers, Request, Response, make_response
+from bridge.sip.outgoing_request import Unheeded
 from bridge.sip.reasons import REASONS
 from bridge.sip.server_transaction import ServerTransaction
 from bridge.sip.timers import GIVE_UP, Timer
@@ -353,16 +354,6 @@ class OutgoingCall:
 
     def _go(self, step: OutgoingStep) -> None:
         self.state = OUTGOING[self.state].get(step, self.state)
-
-
-class Unheeded:
-    """User of a request whose answer changes nothing: a CANCEL, for one."""
-
-    def response_received(self, response: Response, now: float) -> None:
-        pass
-
-    def request_failed(self, cause: Literal["timeout", "transport"], now: float) -> None:
-        pass
 
 
 def q850_cause(headers: Headers) -> int | None:

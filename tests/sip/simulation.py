@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bridge.sip.agent import AgentConfig, UserAgent
 from bridge.sip.events import (
@@ -157,7 +158,7 @@ class World:
         )
         for number in range(rng.randint(1, 3)):
             end = rng.choice(self.ends)
-            self.network.at(rng.random() * 5, lambda end=end, name=f"call{number}": end.dial(name))
+            self.network.at(rng.random() * 5, partial(end.dial, f"call{number}"))
 
     @property
     def now(self) -> float:
@@ -198,6 +199,8 @@ def play(seed: int) -> World:
         for call in calls:
             assert len(call.ends) == call.over, (seed, call.ends)
             assert call.up != call.over, (seed, "neither up nor over")
+            causes = {event.cause for event in call.ends if isinstance(event, CallEnded)}
+            assert causes <= {"hangup", "bye", "rejected", "gone"}, (seed, causes)
             assert not call.up or call.done == call.offers, (seed, "an offer was forgotten")
     for end in world.ends:
         assert len(end.agent) == sum(call.up for call in end.calls.values()), seed

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bridge.sip.agent import AgentConfig, UserAgent
+from bridge.sip.agent_config import ALLOW
 from bridge.sip.events import (
     CallCancelled,
     CallEnded,
@@ -139,7 +140,7 @@ def test_options() -> None:
     ladder = Ladder()
     _ = ladder >> caller_request("OPTIONS", contact=None) << 200
     ok = ladder.response(200)
-    assert ok.allow == ["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE"]
+    assert ok.allow == list(ALLOW)
     assert ok.headers.get("accept") == "application/sdp, multipart/mixed"
     assert "supported" in ok.headers
     assert ok.headers.get("contact") == "<sip:192.0.2.1:5060>"

@@ -17,6 +17,8 @@ from bridge.sip.auth import Authorization, Challenge, split_algorithm
 from bridge.sip.grammar import quote, unquote
 from bridge.sip.message import Rejection, Request
 
+# Phones with an old libre give up when SHA-256 is offered at all, in whatever order: those need
+# a gate that offers ("MD5",).
 ALGORITHMS = ("SHA-256", "MD5")
 MAX_AUTHORIZATIONS = 8
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
@@ -36,13 +37,18 @@ class WebSocketFraming:
         )
         self._parts = bytearray()
         self._is_text = False
-        self._open = False
         self._eof = False
+        self._invalid = False
 
     @property
     def broken(self) -> bool:
         protocol = self._protocol
-        return protocol.handshake_exc is not None or protocol.parser_exc is not None
+        failed = protocol.handshake_exc is not None or protocol.parser_exc is not None
+        return failed or self._invalid
+
+    @property
+    def _open(self) -> bool:
+        return self._protocol.state is State.OPEN
 
     @property
     def finished(self) -> bool:
@@ -54,6 +60,8 @@ class WebSocketFraming:
             return frames
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
+            if self._invalid:
+                break
             if isinstance(event, Request):
                 self._accept(event)
             elif isinstance(event, Frame):
@@ -77,7 +85,6 @@ class WebSocketFraming:
     def close(self) -> None:
         if self._open:
             self._protocol.send_close(CloseCode.GOING_AWAY)
-            self._open = False
 
     def data_to_send(self) -> bytes:
         chunks = self._protocol.data_to_send()
@@ -88,14 +95,11 @@ class WebSocketFraming:
     def _accept(self, request: Request) -> None:
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
-        self._open = response.status_code == 101
 
     def _frame(self, frame: Frame) -> bytes | KeepAlive | None:
         if frame.opcode in _CONTROL:
             return _CONTROL[frame.opcode]
         if frame.opcode is Opcode.CLOSE:
-            self._open = False
-        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or not self._open:
             return None
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
@@ -106,7 +110,7 @@ class WebSocketFraming:
         self._parts.clear()
         if self._is_text and not _is_utf8(message):
             self._protocol.fail(CloseCode.INVALID_DATA)
-            self._open = False
+            self._invalid = True
             return None
         return self._sip(message)
 

@@ -126,6 +126,7 @@ def test_what_is_too_large_or_not_text_ends_the_connection(data: str | bytes, co
                 await socket.send(data)
             assert await closed(socket) == code
         assert made.stats.received == 0
+        assert made.stats.broken_streams == 1
 
     run(work, bench)
 
@@ -183,5 +184,16 @@ def test_browsers_cannot_be_called() -> None:
         made.agent.outbox.append((flow, PING))
         made.transport.kick()
         assert await made.agent.failed.get() == flow
+
+    run(work, bench)
+
+
+def test_what_came_before_a_fault_is_taken() -> None:
+    async def work(made: Bench) -> None:
+        async with browser(made) as socket:
+            masked = b"\x81" + bytes([0x80 | len(PING)]) + bytes(4) + PING
+            socket.transport.write(masked + b"\x83\x80" + bytes(4))
+            assert await closed(socket) == 1002
+        assert await made.reported.get() == PING
 
     run(work, bench)

@@ -108,7 +108,11 @@ def run(
     *,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
+    problems: list[object] = []
+
     async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: problems.append(context))
         made = bench()
         await made.transport.start()
         try:
@@ -120,6 +124,7 @@ def run(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
+    assert not problems
 
 
 async def udp_phone(bench: Bench) -> tuple[asyncio.DatagramTransport, Datagrams]:

@@ -289,6 +289,9 @@ class UserAgent(AgentCore):
             if request.method == "SUBSCRIBE" and status == 405:
                 # There is no event package here: sounder than to say that nobody may subscribe.
                 status, reason = 489, "Bad Event"
+            elif request.method == "REFER" and status == 405:
+                # A stranger's wish to have us call somebody: declined, not misunderstood.
+                status, reason, headers = 603, "Decline", ()
             self._refuse(request, flow, status, reason=reason, headers=headers)
         elif request.method == "CANCEL":
             self._cancel(request, flow, now)
@@ -301,6 +304,9 @@ class UserAgent(AgentCore):
         if request.method == "INVITE":
             if merge_key(request) in self._merging:
                 self._refuse(request, flow, 482)
+            elif "replaces" in request.headers:
+                # Nobody takes over a call by naming it (RFC 3891 section 8).
+                self._refuse(request, flow, 603)
             elif rejection := self.config.authenticate(request, flow):
                 self._refuse(
                     request,

@@ -16,7 +16,7 @@ from bridge.sip.events import (
     Reoffer,
     UsageId,
 )
-from bridge.sip.message import Headers
+from bridge.sip.message import Headers, Rejection, Request
 from tests.sip.caller import Caller, Network
 from tests.sip.playbook import ANSWER, OFFER, TCP, UDP, Ladder, caller_request
 
@@ -162,11 +162,43 @@ def test_draining() -> None:
     _ = ladder >> ladder.in_dialog("BYE", 3) << 200
 
 
-@pytest.mark.parametrize("method", ["MESSAGE", "REGISTER", "PUBLISH", "NOTIFY", "REFER", "FOO"])
+@pytest.mark.parametrize("method", ["MESSAGE", "REGISTER", "PUBLISH", "NOTIFY", "FOO"])
 def test_methods_not_served(method: str) -> None:
     ladder = Ladder()
     _ = ladder >> caller_request(method) << 405
     assert "INVITE" in ladder.response(405).allow
+
+
+def test_transfers_by_the_peer_are_declined() -> None:
+    refer_to = [("Refer-To", "<sip:premium@example.com>")]
+    _ = Ladder() >> caller_request("REFER", headers=refer_to) << 603
+    ladder = Ladder().established()
+    _ = ladder >> ladder.in_dialog("REFER", headers=refer_to) << 603
+    replaces = f"call-1;to-tag={ladder.tag};from-tag=alice"
+    taking = caller_request(
+        call_id="other", branch="z9hG4bKo", headers=[("Replaces", replaces)], body=OFFER
+    )
+    _ = ladder >> taking << 603
+    assert ladder.events() == []
+    assert len(ladder.agent) == 1
+
+
+def test_calls_are_authenticated_when_they_are_new() -> None:
+    asked: list[str] = []
+
+    def authenticate(request: Request, flow: Flow) -> Rejection | None:
+        asked.append(request.method)
+        if "authorization" in request.headers:
+            return None
+        return Rejection(401, "Unauthorized", (("WWW-Authenticate", "Digest …"),))
+
+    ladder = Ladder(AgentConfig(authenticate=authenticate))
+    _ = ladder >> caller_request(body=OFFER) << 401
+    assert ladder.response(401).headers.get("www-authenticate") == "Digest …"
+    assert ladder.idle()
+    ladder.established(cseq=2, headers=[("Authorization", "Digest …")])
+    _ = ladder >> ladder.in_dialog("INVITE", 3, body=OFFER) << 100
+    assert asked == ["INVITE", "INVITE"]
 
 
 def test_subscribe_names_no_event_package() -> None:

@@ -46,7 +46,9 @@ class InputBuffer:
             # Audio was dropped at the cap: what is left from before it is not adjacent.
             self._data.clear()
             self._first = self._heard - len(pcm)
-        self._data += pcm.tobytes()
+        if len(pcm):
+            # Without a copy on the way: minutes of sound may come in one event.
+            self._data += np.ascontiguousarray(pcm).data.cast("B")
         if not self.holding:
             self._trim(self.idle_ms * SAMPLES_PER_MS * _WIDTH)
 

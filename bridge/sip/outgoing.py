@@ -107,6 +107,8 @@ class OutgoingInvite:
     contact_user: str = ""
     session_expires: int = 0
     """Seconds to propose (RFC 4028); 0: the callee may."""
+    reliable: bool = True
+    """Acknowledge provisional responses (RFC 3262) if the callee wants it and we make the offer."""
 
 
 class OutgoingHost(UsageHost, Protocol):
@@ -143,6 +145,7 @@ class OutgoingCall:
         self._cseq = host.rng.randrange(1, 2**16)
         self._acks = Acks(host.send)
         self._challenged = Challenged(call.credentials, host.rng)
+        self._rseqs: dict[str, int] = {}
         self._min_se = 0
         self._intervals = 0
         self._transaction = self._send(now)
@@ -210,8 +213,24 @@ class OutgoingCall:
             dialog = Dialog.from_response(self._transaction.request, response, self.flow)
             self.early[tag] = dialog
             self.host.early(self, dialog)
+        if not self._acknowledge_early(response, now):
+            return
         body = session_description(response)
         self.host.emit(OutgoingProgress(self.id, response.status, response.reason, body, tag))
+
+    def _acknowledge_early(self, response: Response, now: float) -> bool:
+        """PRACK, in order and once for each (RFC 3262 section 4); False: a copy, or too early."""
+        rseq, tag = response.rseq, response.to_tag or ""
+        dialog = self.early.get(tag)
+        if "100rel" not in response.require or rseq is None or dialog is None:
+            return True
+        if tag in self._rseqs and rseq != self._rseqs[tag] + 1:
+            return False
+        self._rseqs[tag] = rseq
+        dialog.refresh_target(response)
+        lines = [("RAck", f"{rseq} {response.cseq.number} INVITE")]
+        self.host.send_request(dialog, "PRACK", Unheeded(), now, lines)
+        return True
 
     def _answered(self, response: Response, now: float) -> None:
         tag = response.to_tag or ""
@@ -281,6 +300,7 @@ class OutgoingCall:
     def _again(self, now: float) -> None:
         for dialog in list(self.early.values()):
             self._forget_early(dialog)
+        self._rseqs.clear()
         self._go(OutgoingStep.RETRY)
         self._transaction = self._send(now)
 
@@ -324,7 +344,7 @@ class OutgoingCall:
             ("CSeq", f"{self._cseq} INVITE"),
             ("Contact", host.contact_uri(self.flow, secure=secure, user=call.contact_user)),
             ("Allow", ", ".join(host.config.allow)),
-            ("Supported", ", ".join(host.config.supported)),
+            ("Supported", ", ".join(self._supported())),
             *self._interval_lines(),
             *self._challenged.lines,
             *call.headers,
@@ -333,6 +353,12 @@ class OutgoingCall:
         if call.body:
             lines.append(("Content-Type", SDP))
         return Request("INVITE", call.uri, Headers(lines), call.body)
+
+    def _supported(self) -> tuple[str, ...]:
+        # An offer in a reliable response would need its answer in the PRACK.
+        reliable = self._call.reliable and bool(self._call.body)
+        own = self.host.config.supported
+        return (*own, "100rel") if reliable and "100rel" not in own else own
 
     def _interval_lines(self) -> list[tuple[str, str]]:
         lines = []

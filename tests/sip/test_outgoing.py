@@ -11,7 +11,7 @@ from bridge.sip.events import (
     OutgoingFailed,
     OutgoingProgress,
 )
-from bridge.sip.message import Headers
+from bridge.sip.message import Headers, Response
 from bridge.sip.outgoing import OUTGOING, OutgoingState, OutgoingStep, q850_cause
 from tests.sip.playbook import ANSWER, OFFER, TCP, UDP, CallingLadder, line
 
@@ -374,3 +374,37 @@ def test_what_cannot_be_written_is_not_sent(change: dict[str, object]) -> None:
         ladder.call(**change)
     assert ladder.idle()
     _ = ladder << None
+
+
+def test_reliable_responses_are_acknowledged_once_and_in_order() -> None:
+    ladder = CallingLadder().call()
+    invite = ladder.request("INVITE")
+    assert "100rel" in invite.supported
+
+    def progress(status: int, rseq: int) -> Response:
+        headers = [("Require", "100rel"), ("RSeq", str(rseq))]
+        return ladder.callee(status, headers=headers, contact="<sip:early@198.51.100.7:5062>")
+
+    first = progress(183, 700)
+    _ = ladder >> first << "PRACK"
+    prack = ladder.request("PRACK")
+    assert prack.rack == (700, invite.cseq.number, "INVITE")
+    assert prack.uri == "sip:early@198.51.100.7:5062"
+    assert prack.cseq.number == invite.cseq.number + 1
+    _ = ladder >> first << None >> progress(180, 702) << None
+    _ = ladder >> ladder.callee(200, method="PRACK") >> progress(180, 701) << "PRACK"
+    assert ladder.request("PRACK").rack == (701, invite.cseq.number, "INVITE")
+    assert [e.status for e in ladder.events() if isinstance(e, OutgoingProgress)] == [183, 180]
+    _ = ladder >> ladder.callee(200, method="PRACK")
+    _ = ladder >> ladder.callee(200, body=ANSWER) << "ACK"
+    assert ladder.request("ACK").cseq.number == invite.cseq.number
+    ladder.agent.hangup(ladder.usage, ladder.now)
+    _ = ladder << "BYE" >> ladder.reply("BYE", 200)
+    assert ladder.request("BYE").cseq.number == invite.cseq.number + 3
+    ladder.wait(33)
+    assert ladder.idle()
+
+
+@pytest.mark.parametrize("change", [{"body": b""}, {"reliable": False}])
+def test_reliable_responses_are_not_always_asked_for(change: dict[str, object]) -> None:
+    assert "100rel" not in CallingLadder().call(**change).request("INVITE").supported

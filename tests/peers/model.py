@@ -50,8 +50,9 @@ def arguments_for(function: Message, text: str) -> str:
 
 def deltas(request: Message) -> Iterator[dict[str, Any]]:
     """What the model says, piece by piece."""
-    messages = [message for message in request["messages"] if message["role"] != "system"]
-    last = messages[-1] if messages else {"role": "user", "content": ""}
+    messages = request["messages"]
+    instructions = messages[:1] if messages and messages[0]["role"] == "system" else []
+    last = messages[-1] if len(messages) > len(instructions) else {"role": "user", "content": ""}
     text = words_of(last)
     if last["role"] == "tool":
         yield {"content": f"The tool says: {text}."}

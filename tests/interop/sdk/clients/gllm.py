@@ -20,7 +20,6 @@ from gllm_inference.realtime_session.schema import (  # type: ignore[import-not-
     RealtimeEvent,
     RealtimeEventType,
 )
-
 from openai.resources.beta.realtime import realtime as beta
 from openai.resources.realtime import realtime as current
 

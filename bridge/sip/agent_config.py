@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "NOTIFY")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "NOTIFY", "PRACK")
 
 
 def admit_all(flow: Flow) -> bool:
@@ -23,7 +23,7 @@ class AgentConfig:
     """Host and port to advertise for each transport; the flow's local address otherwise."""
     user_agent: str = "realtime-bridge"
     allow: tuple[str, ...] = ALLOW
-    supported: tuple[str, ...] = ("timer",)
+    supported: tuple[str, ...] = ("timer", "100rel")
     """Option tags, for `Supported` and against `Require`."""
     admit: Callable[[Flow], bool] = admit_all
     """False: whatever comes by this flow is met with silence."""

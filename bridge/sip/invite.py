@@ -1,19 +1,18 @@
 """The INVITE usage of a dialog: one call, from its INVITE or its answer to its BYE.
 
-`CALL` is the whole life of a call; one that we make begins at CONFIRMED, with its answer. What
-the owner hears ends when the call ends for it (`CallEnded`, `CallCancelled`); LEAVING and ENDING
-are what is still owed to the peer then.
+`call_states.CALL` is the whole life of a call; one that we make begins at CONFIRMED, with its
+answer. What the owner hears ends when the call ends for it (`CallEnded`, `CallCancelled`);
+LEAVING and ENDING are what is still owed to the peer then.
 """
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bridge.errors import SipError
 from bridge.sip.answers import Unacknowledged
 from bridge.sip.auth import Credentials
 from bridge.sip.body import SDP, session_description
-from bridge.sip.challenge import Challenged
+from bridge.sip.call_states import CALL, CallState, Step
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import (
     CallCancelled,
@@ -24,69 +23,18 @@ from bridge.sip.events import (
     InfoReceived,
     UsageId,
 )
+from bridge.sip.farewell import Farewell
 from bridge.sip.grammar import FORBIDDEN_IN_LINE
 from bridge.sip.host import Host
 from bridge.sip.message import Request, Response, make_response
 from bridge.sip.offers import Method, Offers
 from bridge.sip.outgoing_request import Unheeded
 from bridge.sip.referral import Referral
+from bridge.sip.reliable import OPTION, ReliableResponses
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.timers import REFRESH_PROVISIONAL, Timer
 from bridge.sip.transaction import is_reliable
-
-
-class CallState(StrEnum):
-    RINGING = "ringing"
-    ANSWERED = "answered"
-    CONFIRMED = "confirmed"
-    LEAVING = "leaving"
-    ENDING = "ending"
-    ENDED = "ended"
-
-
-class Step(StrEnum):
-    ANSWER = "answer"
-    REJECT = "reject"
-    HANGUP = "hangup"
-    CANCEL = "CANCEL"
-    ACK = "ACK"
-    BYE = "BYE"
-    NO_ACK = "no ACK"
-    FAREWELL = "our BYE is answered"
-    LOST = "flow lost"
-
-
-# RFC 3261 section 15: the callee must not send BYE before the ACK, hence LEAVING; the caller may
-# send BYE at any time. CANCEL after the answer does nothing (section 9.2).
-CALL: dict[CallState, dict[Step, CallState]] = {
-    CallState.RINGING: {
-        Step.ANSWER: CallState.ANSWERED,
-        Step.REJECT: CallState.ENDED,
-        Step.HANGUP: CallState.ENDED,
-        Step.CANCEL: CallState.ENDED,
-        Step.BYE: CallState.ENDED,
-        Step.LOST: CallState.ENDED,
-    },
-    CallState.ANSWERED: {
-        Step.ACK: CallState.CONFIRMED,
-        Step.HANGUP: CallState.LEAVING,
-        Step.BYE: CallState.ENDED,
-        Step.NO_ACK: CallState.ENDING,
-    },
-    CallState.CONFIRMED: {
-        Step.HANGUP: CallState.ENDING,
-        Step.BYE: CallState.ENDED,
-        Step.NO_ACK: CallState.ENDING,
-    },
-    CallState.LEAVING: {
-        Step.ACK: CallState.ENDING,
-        Step.BYE: CallState.ENDED,
-        Step.NO_ACK: CallState.ENDING,
-    },
-    CallState.ENDING: {Step.FAREWELL: CallState.ENDED, Step.BYE: CallState.ENDED},
-    CallState.ENDED: {},
-}
 
 
 class UsageHost(Host, Protocol):
@@ -125,8 +73,14 @@ class InviteUsage:
         self._reason: str | None = None
         self._provisional: Response | None = None
         self._unacknowledged: dict[int, Unacknowledged] = {}
+        self._reliable: ReliableResponses | None = None
         if transaction is not None:
             self._learn(transaction.request)
+            if OPTION in transaction.request.require:
+                number = host.rng.randrange(1, 2**31)
+                self._reliable = ReliableResponses(
+                    transaction, host.timers, number, self._not_acknowledged_early
+                )
 
     # What the owner wants
 
@@ -136,11 +90,23 @@ class InviteUsage:
         request = self.transaction.request
         headers = [self.host.contact(self.dialog.flow, request)]
         response = self._response(request, status, headers, body)
+        if self._reliable is not None:
+            # Without an offer to answer, the first reliable response would have to make one;
+            # the 2xx does.
+            if session_description(request) is not None:
+                self._reliable.send(response, now)
+            return
         self.transaction.respond(response, now)
         self._provisional = response
         self.host.timers.start(self, Timer.PROVISIONAL, now + REFRESH_PROVISIONAL)
 
     def answer(self, body: bytes, now: float) -> None:
+        if self._reliable is not None:
+            self._reliable.hold(lambda then: self._answer(body, then), now)
+        else:
+            self._answer(body, now)
+
+    def _answer(self, body: bytes, now: float) -> None:
         if self.transaction is not None and self.state is CallState.RINGING:
             self._accept_invite(self.transaction, body, now)
             self._go(Step.ANSWER)
@@ -242,6 +208,8 @@ class InviteUsage:
                 self.host.emit(InfoReceived(self.id, request.content_type, request.body))
             case "NOTIFY":
                 self._notified(transaction, now)
+            case "PRACK":
+                self._acknowledged_early(transaction, now)
             case _:
                 headers = self.host.capabilities(self.dialog.flow, request)
                 transaction.respond(self._response(request, 200, headers), now)
@@ -371,6 +339,23 @@ class InviteUsage:
         self._accept(transaction, now)
         self._referral.notified(transaction.request, now)
 
+    def _acknowledged_early(self, transaction: ServerTransaction, now: float) -> None:
+        request, reliable = transaction.request, self._reliable
+        if reliable is None or not reliable.acknowledge(request, now):
+            self.refuse(transaction, 481, now)
+            return
+        if request.body:
+            # A second offer before the answer, which nobody here could answer at once.
+            self.refuse(transaction, 488, now)
+        else:
+            self._accept(transaction, now)
+        reliable.proceed(now)
+
+    def _not_acknowledged_early(self, now: float) -> None:
+        if self.transaction is not None and self.state is CallState.RINGING:
+            self.refuse(self.transaction, 504, now)
+            self._end(Step.REJECT, "no_prack", now)
+
     def _refreshed(self, transaction: ServerTransaction, now: float) -> None:
         """UPDATE without a body: a session refresh or a new Contact."""
         theirs = self.offers.theirs
@@ -426,7 +411,7 @@ class InviteUsage:
         if self.owed_ack is not None:
             self.give_answer(b"", now)
         self.offers.end(now)
-        Farewell(self, [("Reason", self._reason)] if self._reason else []).send(now)
+        Farewell(self, self.host, [("Reason", self._reason)] if self._reason else []).send(now)
 
     def _end(self, step: Step, cause: EndCause, now: float) -> None:
         """Tell the owner, once: in LEAVING and ENDING it has heard already."""
@@ -459,30 +444,7 @@ class InviteUsage:
         self.state = state
         if state is not CallState.RINGING:
             self.host.timers.stop_all(self)
+            if self._reliable is not None:
+                self._reliable.stop()
         if state is CallState.ENDED:
             self.host.forget(self)
-
-
-class Farewell:
-    """Our BYE; a challenge to it is answered on calls that we made."""
-
-    def __init__(self, usage: InviteUsage, headers: list[tuple[str, str]]) -> None:
-        self._usage = usage
-        self._headers = headers
-        self._challenged = Challenged(usage.credentials, usage.host.rng)
-
-    def send(self, now: float) -> None:
-        usage = self._usage
-        lines = [*self._headers, *self._challenged.lines]
-        self._transaction = usage.host.send_request(usage.dialog, "BYE", self, now, lines)
-
-    def response_received(self, response: Response, now: float) -> None:
-        if response.status < 200:
-            return
-        if self._challenged.answer(self._transaction.request, response):
-            self.send(now)
-        else:
-            self._usage.farewell()
-
-    def request_failed(self, cause: Literal["timeout", "transport"], now: float) -> None:
-        self._usage.farewell()

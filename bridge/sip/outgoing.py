@@ -357,8 +357,7 @@ class OutgoingCall:
     def _supported(self) -> tuple[str, ...]:
         # An offer in a reliable response would need its answer in the PRACK.
         reliable = self._call.reliable and bool(self._call.body)
-        own = self.host.config.supported
-        return (*own, "100rel") if reliable and "100rel" not in own else own
+        return tuple(tag for tag in self.host.config.supported if reliable or tag != "100rel")
 
     def _interval_lines(self) -> list[tuple[str, str]]:
         lines = []

@@ -1,6 +1,7 @@
 import pytest
 
 from bridge.errors import SipError
+from bridge.sip.call_states import CALL, CallState, Step
 from bridge.sip.events import (
     CallCancelled,
     CallConfirmed,
@@ -8,7 +9,6 @@ from bridge.sip.events import (
     InfoReceived,
     Reoffer,
 )
-from bridge.sip.invite import CALL, CallState, Step
 from tests.sip.playbook import ANSWER, OFFER, TCP, UDP, Ladder, caller_request
 
 

@@ -14,7 +14,7 @@ from tests.peers.phone import Phone
 from tests.peers.service import Service
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 90.0
 # What a client would take from the environment of whoever runs the tests.
 NOT_INHERITED = ("OPENAI_", "BRIDGE_", "SSL_", "NODE_")
 SHOWN = 4000

@@ -20,8 +20,9 @@ from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.registry import make_backends
-from bridge.calls.policy import SourcePolicy
+from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
+from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookSender
 from bridge.config import Config, is_loopback
 from bridge.errors import ConfigError
@@ -32,6 +33,7 @@ from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
+from bridge.sip.auth import Credentials
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -128,18 +130,18 @@ async def running(config: Config) -> AsyncIterator[Running]:
             loopback=is_loopback(config.http.host),
         )
         stack.push_async_callback(browsers.close)
-        switchboard = _switchboard(config, browsers, lambda: backends.new(kind), stack)
+        policy = _policy(config, loop.time)
+        switchboard = _switchboard(config, browsers, lambda: backends.new(kind), policy, stack)
         sip = SipLegs(
             _sip_settings(config),
             plane=plane,
             poller=poller,
             ports=ports,
-            admits=SourcePolicy(
-                config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources
-            ).admits,
+            policy=policy,
             on_incoming=switchboard.incoming,
             rng=random.SystemRandom(),
         )
+        switchboard.use_phones(sip)
         await sip.start()
         stack.push_async_callback(sip.close)
         stack.push_async_callback(switchboard.close)
@@ -153,7 +155,11 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 
 def _switchboard(
-    config: Config, browsers: WebRtcLegs, new_backend: Callable[[], Backend], stack: AsyncExitStack
+    config: Config,
+    browsers: WebRtcLegs,
+    new_backend: Callable[[], Backend],
+    policy: CallPolicy,
+    stack: AsyncExitStack,
 ) -> Switchboard:
     webhooks = None
     if config.webhooks.url:
@@ -169,6 +175,7 @@ def _switchboard(
             strict_voice=config.session.voice_changes == "strict",
         ),
         webhooks=webhooks,
+        policy=policy,
         unix_time=unix_time,
         limits=Limits(
             max_calls=config.limits.max_calls,
@@ -178,12 +185,41 @@ def _switchboard(
     )
 
 
+def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
+    trunks = [
+        Trunk(
+            name=name,
+            addresses=tuple(trunk.addresses),
+            uri=trunk.uri,
+            credentials=Credentials(trunk.username, trunk.password, trunk.realm or None)
+            if trunk.username
+            else None,
+            codecs=tuple(trunk.codecs),
+            srtp=trunk.srtp,
+            header_out=trunk.header_out,
+            caller_ids=tuple(trunk.caller_ids),
+            prefixes=tuple(trunk.prefixes),
+            private_hosts=trunk.private_hosts,
+            max_calls=trunk.max_calls,
+            max_cps=trunk.max_cps,
+        )
+        for name, trunk in config.sip.trunks.items()
+    ]
+    sources = SourcePolicy(config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources)
+    return CallPolicy(sources, Trunks(trunks), now=now, insecure_keys=config.sip.insecure_srtp_keys)
+
+
 def _sip_settings(config: Config) -> SipSettings:
     advertised = config.sip.advertised_address or config.sip.host
     return SipSettings(
         host=config.sip.host,
         udp_port=config.sip.udp_port,
         tcp_port=config.sip.tcp_port,
+        tls_port=config.sip.tls_port,
+        ws_port=config.sip.ws_port,
+        tls_certificate=config.sip.tls_certificate,
+        tls_private_key=config.sip.tls_private_key,
+        tls_authority=config.sip.tls_ca,
         advertised_address=advertised,
         media_address=config.rtp.advertised_address
         or config.sip.advertised_address

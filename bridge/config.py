@@ -34,10 +34,33 @@ class Auth(Section):
     api_keys: list[str] = []
 
 
+class Trunk(Section):
+    addresses: list[str] = []
+    uri: str = ""
+    username: str = ""
+    password: str = ""
+    realm: str = ""
+    codecs: list[Literal["PCMU", "PCMA"]] = []
+    srtp: Literal["off", "optional", "required"] = "off"
+    header_out: dict[str, str] = {}
+    caller_ids: list[str] = []
+    prefixes: list[str] = []
+    private_hosts: bool = False
+    max_calls: Annotated[int, Field(ge=0)] = 0
+    max_cps: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Sip(Section):
     host: str = "127.0.0.1"
     udp_port: Port = 5060
     tcp_port: Port = 5060
+    tls_port: Port = 0
+    ws_port: Port = 0
+    tls_certificate: str = ""
+    tls_private_key: str = ""
+    tls_ca: str = ""
+    insecure_srtp_keys: bool = False
+    trunks: dict[str, Trunk] = {}
     advertised_address: str = ""
     unknown_sources: Literal["auto", "allow", "drop"] = "auto"
     trusted_sources: list[str] = []
@@ -240,8 +263,14 @@ def _check(config: Config) -> None:
             "webhooks.url needs webhooks.secret, so that receivers can verify it",
             param="webhooks.secret",
         )
-    if not config.sip.udp_port and not config.sip.tcp_port:
-        raise ConfigError("sip.udp_port and sip.tcp_port are both 0", param="sip.udp_port")
+    sip = config.sip
+    if not (sip.udp_port or sip.tcp_port or sip.tls_port or sip.ws_port):
+        raise ConfigError("all of sip's ports are 0: nobody could call", param="sip.udp_port")
+    if sip.tls_port and not (sip.tls_certificate and sip.tls_private_key):
+        raise ConfigError(
+            "sip.tls_port needs sip.tls_certificate and sip.tls_private_key",
+            param="sip.tls_certificate",
+        )
     _check_addresses(config)
 
 

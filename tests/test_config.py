@@ -59,7 +59,7 @@ def test_nested_sections_in_the_environment() -> None:
         ({"webhooks.url": "http://127.0.0.1/"}, "needs webhooks.secret"),
         ({"http.tls_certificate": "a.pem"}, "go together"),
         ({"rtp.port_min": 30000}, "must be above rtp.port_min"),
-        ({"sip.udp_port": 0, "sip.tcp_port": 0}, "both 0"),
+        ({"sip.udp_port": 0, "sip.tcp_port": 0}, "all of sip's ports are 0"),
         ({"sip.trusted_sources": ["10.0.0.0/33"]}, "sip.trusted_sources"),
         ({"http": 3, "http.port": 1}, "is a section"),
     ],

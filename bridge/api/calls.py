@@ -16,7 +16,7 @@ from bridge.api.bodies import (
     read_parts,
 )
 from bridge.api.ports import SwitchboardPort
-from bridge.api.schemas import DECLINE, RejectBody, layered
+from bridge.api.schemas import DECLINE, DialBody, ReferBody, RejectBody, layered
 from bridge.errors import RequestError
 from bridge.ids import CallId
 
@@ -38,11 +38,14 @@ class CallRoutes:
             (f"{CALLS}/{{call_id}}", self.hangup, "DELETE"),
             (f"{CALLS}/{{call_id}}/accept", self.accept, "POST"),
             (f"{CALLS}/{{call_id}}/reject", self.reject, "POST"),
+            (f"{CALLS}/{{call_id}}/refer", self.refer, "POST"),
             (f"{CALLS}/{{call_id}}/hangup", self.hangup, "POST"),
         ):
             self.router.add_api_route(path, endpoint, methods=[method], response_model=None)
 
     async def offer(self, request: Request) -> Response:
+        if media_type(request) == "application/json":
+            return await self._dial(request)
         caller = self._keyring.require_any(request)
         sdp, posted = await _read_offer(request)
         model = request.query_params.get("model")
@@ -52,6 +55,14 @@ class CallRoutes:
         # Relative, as OpenAI sends it; SDKs take the last segment for the call id.
         headers = {"location": f"{CALLS}/{call_id}"}
         return Response(answer, 201, media_type="application/sdp", headers=headers)
+
+    async def _dial(self, request: Request) -> Response:
+        """A phone is called: 201 while it rings."""
+        self._keyring.require_key(request)
+        body = DialBody.read(await read_json(request))
+        call_id = await self._switchboard.dial(body.transport, body.session)
+        headers = {"location": f"{CALLS}/{call_id}"}
+        return JSONResponse(dict(self._switchboard.record(call_id)), 201, headers=headers)
 
     async def accept(self, request: Request, call_id: str) -> Response:
         self._keyring.require_key(request)
@@ -64,6 +75,12 @@ class CallRoutes:
         body = RejectBody.read(await read_json(request))
         status = DECLINE if body.status_code is None else body.status_code
         await self._switchboard.reject(CallId(call_id), status)
+        return _done()
+
+    async def refer(self, request: Request, call_id: str) -> Response:
+        self._keyring.require_key(request)
+        body = ReferBody.read(await read_json(request))
+        await self._switchboard.refer(CallId(call_id), body.target_uri, after=body.after or "")
         return _done()
 
     async def hangup(self, request: Request, call_id: str) -> Response:
@@ -87,17 +104,21 @@ def _done() -> Response:
     return Response(status_code=200)
 
 
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def _read_offer(request: Request) -> tuple[str, Mapping[str, object] | None]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     sdp: str | None
     session: str | None = None
-    if media_type == "multipart/form-data":
+    if kind == "multipart/form-data":
         sdp, session = await read_parts(request)
-    elif media_type in SDP_TYPES:
+    elif kind in SDP_TYPES:
         sdp = decode_text(await read_body(request, SDP_LIMIT), "sdp")
     else:
         raise RequestError(
-            f"Unsupported content type '{media_type}': send application/sdp, or "
+            f"Unsupported content type '{kind}': send application/sdp, or "
             "multipart/form-data with the parts 'sdp' and 'session'.",
             code="unsupported_content_type",
         )

@@ -26,6 +26,20 @@ class RejectBody(Body):
     status_code: Annotated[int, Field(ge=300, le=699)] | None = None
 
 
+class ReferBody(Body):
+    """`after` is ours: "playout" lets the agent finish what it is saying."""
+
+    target_uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    after: Literal["playout"] | None = None
+
+
+class DialBody(Body):
+    """A call to make, as OpenAI's Live API shapes its SIP transport."""
+
+    transport: dict[str, Any]
+    session: dict[str, Any] | None = None
+
+
 class ExpiresAfter(Body):
     anchor: Literal["created_at"] = "created_at"
     seconds: Annotated[int, Field(ge=10, le=7200)] = 600

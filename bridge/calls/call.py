@@ -20,6 +20,7 @@ class CallState(StrEnum):
 TRANSITIONS: Mapping[CallState, Mapping[str, CallState]] = {
     CallState.RINGING: {
         "accept": CallState.ANSWERING,
+        "answered": CallState.ACTIVE,  # a call that we made
         "hangup": CallState.ENDING,
         "ended": CallState.ENDED,
     },
@@ -51,6 +52,12 @@ class Call:
     end_reason: str = ""
     accepted_with: Mapping[str, Any] | None = field(default=None, repr=False)
     rejected_with: int | None = None
+    sender: str = ""
+    to: str = ""
+    """Who is called, for a call that we made; headers say it of the others."""
+    sip_status: int | None = None
+    q850: int | None = None
+    transfer: Mapping[str, Any] | None = None
 
     def advance(self, event: str) -> None:
         """Raises ConflictError when the table has no such step."""
@@ -71,12 +78,15 @@ class Call:
             "type": self.kind,
             "direction": self.direction,
             "state": self.state.value,
-            "from": self.header("From") or None,
-            "to": self.header("To") or None,
+            "from": self.header("From") or self.sender or None,
+            "to": self.header("To") or self.to or None,
             "session_id": self.session_id,
             "model": self.model or None,
             "started_at": round(self.started_at, 3),
             "answered_at": None if self.answered_at is None else round(self.answered_at, 3),
             "ended_at": None if self.ended_at is None else round(self.ended_at, 3),
             "end_reason": self.end_reason or None,
+            "sip_status": self.sip_status,
+            "q850_cause": self.q850,
+            "transfer": self.transfer,
         }

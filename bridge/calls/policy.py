@@ -1,7 +1,28 @@
-"""Who may call: source addresses against the trusted networks."""
+"""Who may call, and who may be called: sources, trunks and destinations."""
 
 import ipaddress
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridge.calls.trunks import (
+    Trunk,
+    Trunks,
+    check_headers,
+    check_target,
+    destination_allowed,
+    refuse_control,
+)
+from bridge.errors import RequestError
+from bridge.legs.sip import DialOrder
+from bridge.legs.sip_leg import LegTerms
+from bridge.sip.events import Flow
+from bridge.sip.message import Request
+
+log = logging.getLogger(__name__)
+
+DROPPED_EVERY_S = 10.0  # scanners knock all day: one line in that time says enough
 
 
 class SourcePolicy:
@@ -9,10 +30,10 @@ class SourcePolicy:
 
     def __init__(self, trusted: Iterable[str], *, admits_unknown: bool) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in trusted)
-        self._admits_unknown = admits_unknown
+        self.admits_unknown = admits_unknown
 
     def admits(self, address: str) -> bool:
-        if self._admits_unknown:
+        if self.admits_unknown:
             return True
         try:
             source = ipaddress.ip_address(address)
@@ -20,3 +41,150 @@ class SourcePolicy:
             return False
         mapped = getattr(source, "ipv4_mapped", None)
         return any((mapped or source) in network for network in self._networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A call that somebody asks for. `caller` is a number of the trunk, its first by default."""
+
+    trunk: str
+    destination: str
+    caller: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class CallPolicy:
+    """`now` is monotonic; `insecure_keys` allows SRTP keys over signalling that is not TLS."""
+
+    def __init__(
+        self,
+        sources: SourcePolicy,
+        trunks: Trunks,
+        *,
+        now: Callable[[], float],
+        insecure_keys: bool = False,
+    ) -> None:
+        self._sources = sources
+        self._trunks = trunks
+        self._now = now
+        self._insecure_keys = insecure_keys
+        self._told_at: float | None = None
+        self._dropped = 0
+
+    def admits(self, address: str) -> bool:
+        if self._sources.admits(address):
+            return True
+        match = self._trunks.match(address)
+        if match.trunk is not None:
+            return True
+        self._dropped += 1
+        now = self._now()
+        if self._told_at is None or now - self._told_at >= DROPPED_EVERY_S:
+            log.warning(
+                "dropped in silence: no trunk's address",
+                extra={
+                    "from": address,
+                    "why": str(match),
+                    "change": "sip.trunks.<name>.addresses or sip.trusted_sources",
+                    "dropped": self._dropped,
+                },
+            )
+            self._told_at, self._dropped = now, 0
+        return False
+
+    def terms(self, request: Request, flow: Flow, now: float) -> LegTerms:
+        """Raises OverloadedError past the caps of the trunk."""
+        match = self._trunks.match(flow.remote[0], request)
+        if match.trunk is None:
+            return LegTerms(srtp="optional", allow_insecure_keys=self._insecure_keys)
+        self._trunks.admit(match.trunk, now)
+        return self._terms(match.trunk)
+
+    def _terms(self, trunk: Trunk) -> LegTerms:
+        return LegTerms(
+            trunk=trunk.name,
+            codecs=trunk.codecs,
+            srtp=trunk.srtp,
+            allow_insecure_keys=self._insecure_keys,
+            trusted=True,
+        )
+
+    def released(self, terms: LegTerms) -> None:
+        trunk = self._trunks.get(terms.trunk)
+        if trunk is not None:
+            self._trunks.release(trunk)
+
+    def order(self, dial: Dial) -> DialOrder:
+        """Raises RequestError with `param`, or OverloadedError past the caps of the trunk."""
+        trunk = self._trunks.get(dial.trunk)
+        if trunk is None:
+            known = ", ".join(sorted(each.name for each in self._trunks)) or "none is configured"
+            raise RequestError(
+                f"There is no trunk '{dial.trunk}' ({known}).", param="transport.trunk"
+            )
+        refuse_control(dial.caller, "transport.caller")
+        check_headers(dial.headers, param="transport.headers")
+        target = check_target(trunk, dial.destination, param="transport.destination")
+        caller = dial.caller or next(iter(trunk.caller_ids), "")
+        if dial.caller and dial.caller not in trunk.caller_ids:
+            raise RequestError(
+                f"trunk {trunk.name} may not show the number given; see its caller_ids",
+                code="caller_not_allowed",
+                param="transport.caller",
+            )
+        self._trunks.admit(trunk, self._now())
+        return DialOrder(
+            target=target,
+            caller=caller,
+            terms=self._terms(trunk),
+            headers=tuple({**trunk.header_out, **dial.headers}.items()),
+            credentials=trunk.credentials,
+        )
+
+    def transfer_target(self, terms: LegTerms, target: str) -> str:
+        """What may stand in Refer-To. Raises RequestError naming `target_uri`.
+
+        A call of no trunk exists in development only, where every target is allowed.
+        """
+        trunk = self._trunks.get(terms.trunk) or Trunk("", prefixes=("*",), private_hosts=True)
+        refuse_control(target, "target_uri")
+        if not target.strip():
+            raise RequestError("target_uri is blank", param="target_uri")
+        if target.lower().startswith("tel:"):
+            if not destination_allowed(trunk, target[4:]):
+                raise RequestError(
+                    f"target_uri is not among the prefixes that trunk {trunk.name} may call",
+                    code="destination_not_allowed",
+                    param="target_uri",
+                )
+        else:
+            check_target(replace(trunk, uri=trunk.uri), target, param="target_uri")
+        return target
+
+
+def read_dial(transport: Mapping[str, Any]) -> Dial:
+    """The `transport` object of a call to make. Raises RequestError with the dotted param."""
+    known = {"type", "trunk", "destination", "caller", "headers", "ring_timeout_s"}
+    for name in transport:
+        if name not in known:
+            param = f"transport.{name}"
+            raise RequestError(
+                f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param
+            )
+    if transport.get("type") != "sip":
+        raise RequestError("transport.type must be 'sip'", param="transport.type")
+    for name in ("trunk", "destination"):
+        if not isinstance(transport.get(name), str):
+            param = f"transport.{name}"
+            raise RequestError(
+                f"Missing required parameter: '{param}'.",
+                code="missing_required_parameter",
+                param=param,
+            )
+    headers = transport.get("headers") or {}
+    caller = transport.get("caller") or ""
+    if not isinstance(headers, Mapping) or not all(isinstance(v, str) for v in headers.values()):
+        raise RequestError("transport.headers must map names to text", param="transport.headers")
+    if not isinstance(caller, str):
+        raise RequestError("transport.caller must be text", param="transport.caller")
+    return Dial(transport["trunk"], transport["destination"], caller, dict(headers))

@@ -11,12 +11,15 @@ from typing import Any, Protocol
 from bridge import logs, metrics
 from bridge.backends.base import Backend
 from bridge.calls.call import Call, CallState
+from bridge.calls.line import Line, PlainSession
+from bridge.calls.policy import CallPolicy, read_dial
 from bridge.calls.webhooks import WebhookSender, incoming_call_event
-from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError
+from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError, RequestError
 from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
+from bridge.legs.sip import DialOrder
+from bridge.legs.sip_leg import SipLeg
 from bridge.realtime.session_config import SessionConfig
-from bridge.sessions.clients import ChannelClient
 from bridge.sessions.session import Session, SessionListener, Terms
 from bridge.tasks import TaskOwner
 
@@ -34,85 +37,10 @@ class OfferTaker(Protocol):
     async def offer(self, sdp: str) -> tuple[Leg, str]: ...
 
 
-class Line(SessionListener):
-    """One live call: its leg, its session and what each says about the other."""
+class Dialler(Protocol):
+    """Where calls to phones are made: `legs.sip.SipLegs`."""
 
-    def __init__(self, switchboard: "Switchboard", call: Call, leg: Leg) -> None:
-        self.switchboard = switchboard
-        self.call = call
-        self.leg = leg
-        self.session: Session | None = None
-        self.channel: ChannelClient | None = None
-        self.greets = False
-        self.joined = False
-        self.timer: asyncio.TimerHandle | None = None
-
-    def set_timer(self, delay_s: float | None, *call: Any) -> None:
-        """One timer at a time: ringing, then the maximum duration."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if delay_s is not None:
-            loop = asyncio.get_running_loop()
-            self.timer = loop.call_later(delay_s, *call)
-
-    def leg_answered(self) -> None:
-        if self.call.state is CallState.ANSWERING:
-            self.call.advance("answered")
-            self.call.answered_at = self.switchboard.unix_time()
-            self.join()
-
-    def join(self) -> None:
-        """As soon as both sides are there; the first words may wait for the ACK in the playout."""
-        if self.session is None or self.leg.stream is None or self.joined:
-            return
-        self.joined = True
-        self.session.connect(self.leg.stream)
-        if self.greets:
-            self.session.greet()
-
-    def leg_ended(self, reason: str) -> None:
-        self.switchboard.ended(self, reason)
-
-    def leg_digit(self, digit: str) -> None:
-        if self.session is not None:
-            self.session.digit(digit)
-
-    def leg_message(self, text: str) -> None:
-        if self.session is not None and self.channel is not None:
-            self.session.receive(self.channel, text)
-
-    def session_hangup(self) -> None:
-        self.switchboard.end(self)
-
-    def session_expired(self) -> None:
-        self.switchboard.end(self)
-
-
-class PlainSession(SessionListener):
-    """A session of one WebSocket, without a call."""
-
-    def __init__(self, switchboard: "Switchboard") -> None:
-        self._switchboard = switchboard
-        self._session: Session | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, session: Session, max_duration_s: int) -> None:
-        self._session = session
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max_duration_s, session.expire, max_duration_s)
-
-    def session_expired(self) -> None:
-        self.session_abandoned()
-
-    def session_hangup(self) -> None:
-        self.session_abandoned()
-
-    def session_abandoned(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._session is not None:
-            self._switchboard.forget(self._session)
+    async def dial(self, order: DialOrder) -> Leg: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +68,7 @@ class Switchboard:
         new_backend: Callable[[], Backend],
         defaults: Defaults,
         webhooks: WebhookSender | None,
+        policy: CallPolicy,
         unix_time: Callable[[], float],
         limits: Limits = Limits(),
     ) -> None:
@@ -148,6 +77,8 @@ class Switchboard:
         self._new_backend = new_backend
         self._defaults = defaults
         self._webhooks = webhooks
+        self._policy = policy
+        self._phones: Dialler | None = None
         self.unix_time = unix_time
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -158,6 +89,10 @@ class Switchboard:
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
+
+    def use_phones(self, phones: Dialler) -> None:
+        """Phones are told of the switchboard when they are made, and it of them afterwards."""
+        self._phones = phones
 
     # Calls that reach us
 
@@ -256,23 +191,31 @@ class Switchboard:
         await self._answer(line, session)
 
     async def _answer(self, line: Line, session: Mapping[str, Any] | None) -> None:
-        call, leg = line.call, line.leg
         config = SessionConfig.create(session, defaults=self._defaults.config)
-        call.advance("accept")
-        call.accepted_with = session
+        line.call.advance("accept")
+        line.call.accepted_with = session
+        await self._converse(line, config, greets=session is None)
+        line.set_timer(self._limits.max_duration_s, self._expire, line)
+        await line.leg.answer()
+        line.join()
+
+    async def _converse(self, line: Line, config: SessionConfig, *, greets: bool) -> None:
+        """Give the call its session. Raises BackendError, and CallNotFound if it ended."""
+        call, leg = line.call, line.leg
         backend = self._new_backend()
-        line.greets = session is None and (
-            backend.capabilities.greets or bool(self._defaults.greeting)
-        )
+        line.greets = greets and (backend.capabilities.greets or bool(self._defaults.greeting))
         conversation = self._new_session(backend, config, on_call=True, listener=line)
         try:
             await conversation.start()
         except BridgeError as error:
             if call.state is not CallState.ENDED:
                 call.end_reason = "backend_unavailable"
-                leg.reject(error.sip_status)
+                if call.direction == "outbound":
+                    await leg.hangup()
+                else:
+                    leg.reject(error.sip_status)
             raise
-        if call.state not in (CallState.ANSWERING, CallState.ACTIVE):
+        if call.state in (CallState.ENDING, CallState.ENDED):
             await conversation.close()
             raise CallNotFound
         line.session = conversation
@@ -280,9 +223,6 @@ class Switchboard:
         call.model = conversation.config.model
         if leg.kind == "webrtc":
             line.channel = conversation.attach_channel(leg.send_message)
-        line.set_timer(self._limits.max_duration_s, self._expire, line)
-        await leg.answer()
-        line.join()
 
     def _new_session(
         self, backend: Backend, config: SessionConfig, *, on_call: bool, listener: SessionListener
@@ -319,9 +259,76 @@ class Switchboard:
             return
         self.end(self._line(call_id))
 
+    async def refer(self, call_id: CallId, target_uri: str, *, after: str = "") -> None:
+        """Ask the caller's phone to call `target_uri`; with `after` "playout", once the agent has
+        said what it has to say. The same target again is harmless.
+
+        Raises:
+            CallNotFound: no such call.
+            RequestError: a target that may not be called, or a call that is no phone's.
+            ConflictError: not answered yet, or being transferred elsewhere.
+        """
+        line = self._line(call_id)
+        leg = line.leg
+        if not isinstance(leg, SipLeg):
+            raise RequestError("Only phone calls can be transferred", param="call_id")
+        if line.call.state is not CallState.ACTIVE:
+            raise ConflictError("The call is not answered; it cannot be transferred")
+        target = self._policy.transfer_target(leg.terms, target_uri)
+        if line.transferring_to:
+            if line.transferring_to == target:
+                return
+            raise ConflictError("The call is being transferred to another target")
+        line.transferring_to = target
+        if after == "playout" and line.session is not None:
+            await line.session.said()
+        if line.call.state is not CallState.ACTIVE:
+            raise CallNotFound
+        leg.refer(target)
+
+    async def dial(self, transport: Mapping[str, Any], session: Mapping[str, Any] | None) -> CallId:
+        """Call a phone. Its answer, or why there was none, is in the record and in events.
+
+        Raises RequestError, OverloadedError or BackendError.
+        """
+        if self._is_closed or self._phones is None:
+            raise OverloadedError("No room for another call")
+        config = SessionConfig.create(session, defaults=self._defaults.config)
+        order = self._policy.order(read_dial(transport))
+        try:
+            leg = await self._phones.dial(order)
+        except BridgeError:
+            self._policy.released(order.terms)
+            raise
+        line = self._open_line(leg)
+        line.call.to = str(order.target)
+        line.call.sender = order.caller
+        line.call.accepted_with = session
+        ring_s = transport.get("ring_timeout_s")
+        line.set_timer(
+            float(ring_s) if isinstance(ring_s, int | float) else self._limits.ring_timeout_s,
+            self._give_up,
+            line,
+        )
+        await self._converse(line, config, greets=session is None)
+        line.join()
+        return line.call.call_id
+
+    def _give_up(self, line: Line) -> None:
+        """Nobody took our call in time."""
+        line.call.end_reason = "no_answer"
+        self._tasks.spawn(line.leg.hangup(), name="give up")
+
+    def answered(self, line: Line) -> None:
+        if line.call.direction == "outbound":
+            line.set_timer(self._limits.max_duration_s, self._expire, line)
+
     def end(self, line: Line) -> None:
         call = line.call
-        if call.state is CallState.RINGING:
+        if call.state is CallState.RINGING and call.direction == "outbound":
+            call.advance("hangup")
+            self._tasks.spawn(line.leg.hangup(), name="hangup")
+        elif call.state is CallState.RINGING:
             call.rejected_with = DECLINE
             call.end_reason = "local_hangup"
             line.leg.reject(DECLINE)

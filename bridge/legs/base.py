@@ -1,9 +1,19 @@
 """A leg: the telephone or browser side of a call, whatever its wire."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bridge.media.stream import AudioStream
+
+
+@dataclass(frozen=True, slots=True)
+class LegResult:
+    """How a call that we made was refused: the SIP status, and the Q.850 cause if one was told."""
+
+    status: int
+    reason: str
+    q850: int | None = None
 
 
 class LegListener(Protocol):
@@ -15,7 +25,20 @@ class LegListener(Protocol):
 
     def leg_ended(self, reason: str) -> None:
         """Called exactly once. `reason`: remote_hangup, local_hangup, cancelled, no_ack,
-        media_timeout, rejected, connection_lost, transport, no_media."""
+        media_timeout, rejected, connection_lost, transport, no_media; of a call that we made
+        also busy, no_answer, unknown_number and failed."""
+        ...
+
+    def leg_progress(self, status: int) -> None:
+        """A call that we made rings (180) or is on its way."""
+        ...
+
+    def leg_held(self, *, held: bool) -> None:
+        """The far end put us on hold, or came back."""
+        ...
+
+    def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
+        """How the transfer that `refer` asked for goes, by the transferee's word."""
         ...
 
     def leg_digit(self, digit: str) -> None:
@@ -31,6 +54,11 @@ class Leg(Protocol):
     kind: Literal["sip", "webrtc"]
     direction: Literal["inbound", "outbound"]
     listener: LegListener | None
+
+    @property
+    def result(self) -> LegResult | None:
+        """Once a call that we made has been refused."""
+        ...
 
     @property
     def stream(self) -> AudioStream | None:

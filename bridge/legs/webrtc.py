@@ -16,7 +16,7 @@ from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from bridge.errors import ConfigError
-from bridge.legs.base import LegListener
+from bridge.legs.base import LegListener, LegResult
 from bridge.legs.webrtc_guard import Dropped, Limits, PeerTransport, check_libraries
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
@@ -51,6 +51,7 @@ class WebRtcLeg:
         limits: Limits,
     ) -> None:
         self.listener: LegListener | None = None
+        self.result: LegResult | None = None
         self.ended: str | None = None
         self._offer = offer
         self._peer = peer

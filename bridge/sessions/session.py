@@ -5,6 +5,7 @@ the sans-IO RealtimeServer; what it puts out is carried to clients, backend and 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # The far end still plays what its jitter buffer holds when the last packet has left.
 FAREWELL_S = 0.06
+
+SAYS_AT_MOST_S = 60.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -119,6 +122,7 @@ class Session:
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._carrying = False
+        self._said = asyncio.Event()
         self._closing = False
         self._closed = False
 
@@ -305,11 +309,10 @@ class Session:
         self._backend.cancel(response_id)
 
     def _hang_up_if_said(self) -> None:
-        if self._last_word is None or self._farewell is not None:
+        if self._speaks:
             return
-        if self._server.active_response_id is not None or not (
-            self._stream is None or self._stream.playout.idle
-        ):
+        self._said.set()
+        if self._last_word is None or self._farewell is not None:
             return
         self._farewell = self._loop.call_later(FAREWELL_S, self.listener.session_hangup)
 
@@ -375,6 +378,20 @@ class Session:
                 self._stream.playout.write(key, pcm)
             case wanted.FinishPlay(key):
                 self._stream.playout.finish(key)
+
+    async def said(self, timeout_s: float = SAYS_AT_MOST_S) -> None:
+        """Returns when the agent has said what it has to say, or after `timeout_s`."""
+        if self._speaks:
+            self._said.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._said.wait()
+
+    @property
+    def _speaks(self) -> bool:
+        if self._server.active_response_id is not None:
+            return True
+        return self._stream is not None and not self._stream.playout.idle
 
     # The end
 

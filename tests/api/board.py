@@ -91,6 +91,16 @@ class Board:
         self._ask("reject", call_id, status)
         self._known(call_id)
 
+    async def refer(self, call_id: CallId, target_uri: str, *, after: str = "") -> None:
+        self._ask("refer", call_id, target_uri, after)
+        self._known(call_id)
+
+    async def dial(
+        self, transport: Mapping[str, Any], session: Mapping[str, object] | None
+    ) -> CallId:
+        self._ask("dial", transport, session)
+        return ACTIVE
+
     async def hangup(self, call_id: CallId) -> None:
         self._ask("hangup", call_id)
         self._known(call_id)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.backends.base import Capabilities
+from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
+from bridge.calls.trunks import Trunks
 from bridge.calls.webhooks import WebhookEvent, WebhookSender
 from bridge.errors import BackendError
 from bridge.ids import CallId
@@ -72,6 +74,9 @@ class Desk:
                 SessionConfig.create({"type": "realtime", "model": "default"}), greeting=greeting
             ),
             webhooks=self.webhooks,
+            policy=CallPolicy(
+                SourcePolicy((), admits_unknown=True), Trunks(), now=lambda: self.clock
+            ),
             unix_time=lambda: self.clock,
             limits=limits or Limits(),
         )

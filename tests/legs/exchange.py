@@ -5,7 +5,10 @@ import random
 import socket
 from collections.abc import Sequence
 
-from bridge.legs.sip import SipLeg, SipLegs, SipSettings
+from bridge.calls.policy import CallPolicy, SourcePolicy
+from bridge.calls.trunks import Trunk, Trunks
+from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip_leg import SipLeg
 from bridge.media.plane import MediaPlane
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.transport import PortPool, RtpPoller
@@ -42,6 +45,15 @@ class Ear:
 
     def leg_digit(self, digit: str) -> None:
         self.digits += digit
+
+    def leg_progress(self, status: int) -> None:
+        self.told.append(f"progress {status}")
+
+    def leg_held(self, *, held: bool) -> None:
+        self.told.append("held" if held else "resumed")
+
+    def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
+        self.told.append(f"transfer {status} {'final' if final else 'going on'}")
 
     def leg_message(self, text: str) -> None:
         raise AssertionError(text)
@@ -121,7 +133,14 @@ class Handset(asyncio.DatagramProtocol):
 
 
 class Exchange:
-    def __init__(self, *, pairs: int = 4, admits: bool = True, media_host: str = HOST) -> None:
+    def __init__(
+        self,
+        *,
+        pairs: int = 4,
+        admits: bool = True,
+        media_host: str = HOST,
+        trunks: Sequence[Trunk] = (),
+    ) -> None:
         low = random.randrange(20_000, 28_000, 2)
         self.ports = PortPool(media_host, low, low + 2 * pairs)
         self.plane = MediaPlane()
@@ -134,7 +153,9 @@ class Exchange:
             plane=self.plane,
             poller=self.poller,
             ports=self.ports,
-            admits=lambda host: admits,
+            policy=CallPolicy(
+                SourcePolicy((), admits_unknown=admits), Trunks(trunks), now=lambda: 0.0
+            ),
             on_incoming=self._incoming,
             rng=random.Random(1),
         )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from bridge.audio.codecs import PCMU
 from bridge.errors import BridgeError
-from bridge.legs.base import LegListener
+from bridge.legs.base import LegListener, LegResult
 from bridge.media.stream import AudioStream
 
 FROM = '"Alice" <sip:alice@example.com>;tag=1'
@@ -33,6 +33,7 @@ class Extension:
     ) -> None:
         self.kind: Literal["sip", "webrtc"] = kind
         self.listener: LegListener | None = None
+        self.result: LegResult | None = None
         self.headers = (("From", FROM), ("To", TO)) if kind == "sip" else ()
         self.stream: AudioStream | None = new_stream()
         self.verbs: list[str] = []

@@ -346,7 +346,7 @@ def test_a_caller_who_was_never_spoken_to_gets_no_rtcp_bye() -> None:
     async def scenario(exchange: Exchange) -> None:
         handset = await exchange.ringing()
         # RFC 3550 section 6.3.7; whoever put this address into the offer may not own it.
-        sent = exchange.leg._socket.stats
+        sent = exchange.leg.media.socket.stats
         exchange.leg.reject(603)
         await handset.response(603)
         handset.send("ACK")
@@ -410,7 +410,7 @@ def test_a_new_address_of_the_caller() -> None:
         handset.send("INVITE", cseq=2, body=sdp(4242, version=2))
         await handset.response(200)
         handset.send("ACK", cseq=2)
-        assert exchange.leg._socket.remote == ("127.0.0.1", 4242)
+        assert exchange.leg.media.socket.remote == ("127.0.0.1", 4242)
         await bye(exchange, handset)
 
     play(scenario)
@@ -421,10 +421,10 @@ def test_the_caller_asks_for_our_offer() -> None:
         handset = await exchange.up()
         handset.send("INVITE", cseq=2)
         offer = await handset.response(200)
-        assert audio_line(offer)[0] == exchange.leg._socket.address[1]
+        assert audio_line(offer)[0] == exchange.leg.media.socket.address[1]
         handset.send("ACK", cseq=2, body=sdp(4242, formats="0 101", version=2))
         await virtual.settle()
-        assert exchange.leg._socket.remote == ("127.0.0.1", 4242)
+        assert exchange.leg.media.socket.remote == ("127.0.0.1", 4242)
         assert exchange.leg.stream is not None
         assert exchange.leg.stream.codec is PCMU
         assert exchange.told == ["answered"]
@@ -441,7 +441,7 @@ def test_a_re_offer_that_cannot_be_taken_leaves_the_call_up() -> None:
         await handset.response(488)
         handset.send("ACK", cseq=2)
         assert handset.to_tag == tag
-        assert exchange.leg._socket.remote == ("127.0.0.1", handset.rtp_port)
+        assert exchange.leg.media.socket.remote == ("127.0.0.1", handset.rtp_port)
         assert exchange.told == ["answered"]
         await bye(exchange, handset)
 
@@ -451,7 +451,7 @@ def test_a_re_offer_that_cannot_be_taken_leaves_the_call_up() -> None:
 def test_keys_are_heard_also_after_their_payload_type_changed() -> None:
     async def scenario(exchange: Exchange) -> None:
         handset = await exchange.up()
-        server = exchange.leg._socket.address
+        server = exchange.leg.media.socket.address
         handset.speak(server, packet(1, key(5), payload_type=101))
         exchange.tick()
         handset.send("INVITE", cseq=2, body=sdp(handset.rtp_port, formats="0 96", version=2))
@@ -470,7 +470,7 @@ def test_a_caller_who_goes_silent_is_hung_up_on() -> None:
     async def scenario(exchange: Exchange) -> None:
         handset = await exchange.up()
         await virtual.wait(20)
-        handset.speak(exchange.leg._socket.address, packet(1))
+        handset.speak(exchange.leg.media.socket.address, packet(1))
         exchange.tick()
         await virtual.wait(25)
         assert exchange.told == ["answered"]

@@ -31,6 +31,15 @@ class Ear:
     def leg_message(self, text: str) -> None:
         self.told.put_nowait(("message", text))
 
+    def leg_progress(self, status: int) -> None:
+        raise AssertionError(status)
+
+    def leg_held(self, *, held: bool) -> None:
+        raise AssertionError(held)
+
+    def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
+        raise AssertionError(reason)
+
     async def hears(self, timeout_s: float = TIMEOUT_S) -> tuple[str, str]:
         async with asyncio.timeout(timeout_s):
             return await self.told.get()

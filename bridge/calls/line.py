@@ -1,0 +1,155 @@
+"""What the switchboard holds for each live conversation: a call's two halves, or a lone session."""
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from bridge.calls.call import Call, CallState
+from bridge.legs.base import Leg
+from bridge.sessions.clients import ChannelClient
+from bridge.sessions.session import Session, SessionListener
+
+log = logging.getLogger(__name__)
+
+RINGING = 180
+
+
+class Board(Protocol):
+    """The switchboard, as a line sees it."""
+
+    def unix_time(self) -> float: ...
+
+    def answered(self, line: "Line") -> None: ...
+
+    def ended(self, line: "Line", reason: str) -> None: ...
+
+    def end(self, line: "Line") -> None: ...
+
+    def forget(self, conversation: Session) -> None: ...
+
+
+class Line(SessionListener):
+    """One live call: its leg, its session and what each says about the other."""
+
+    def __init__(self, board: Board, call: Call, leg: Leg) -> None:
+        self.call = call
+        self.leg = leg
+        self.session: Session | None = None
+        self.channel: ChannelClient | None = None
+        self.greets = False
+        self.joined = False
+        self.transferring_to = ""
+        self._board = board
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self, delay_s: float | None, *call: Any) -> None:
+        """One timer at a time: ringing, then the maximum duration."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delay_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay_s, *call)
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """To clients that asked for more than the official events."""
+        if self.session is not None:
+            self.session.transport_event(kind, **fields)
+
+    # The leg
+
+    def leg_answered(self) -> None:
+        outbound = self.call.direction == "outbound"
+        expected = CallState.RINGING if outbound else CallState.ANSWERING
+        if self.call.state is expected:
+            self.call.advance("answered")
+            self.call.answered_at = self._board.unix_time()
+            self._board.answered(self)
+            if outbound:
+                self.tell("transport.answered")
+            self.join()
+
+    def join(self) -> None:
+        """As soon as both sides are there; the first words may wait for the ACK in the playout.
+
+        A callee hears nothing before the call is answered, and the model is not asked before.
+        """
+        if self.session is None or self.leg.stream is None or self.joined:
+            return
+        if self.call.direction == "outbound" and self.call.state is not CallState.ACTIVE:
+            return
+        self.joined = True
+        self.session.connect(self.leg.stream)
+        if self.greets:
+            self.session.greet()
+
+    def leg_ended(self, reason: str) -> None:
+        result = self.leg.result
+        if result is not None:
+            self.call.sip_status, self.call.q850 = result.status, result.q850
+            self.tell(
+                "transport.failed", status=result.status, reason=result.reason, q850=result.q850
+            )
+        self._board.ended(self, reason)
+
+    def leg_progress(self, status: int) -> None:
+        if status == RINGING:
+            self.tell("transport.ringing")
+
+    def leg_held(self, *, held: bool) -> None:
+        self.tell("transport.held" if held else "transport.resumed")
+
+    def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
+        """The caller stays with the agent until the target has answered."""
+        self.call.transfer = {"target": self.transferring_to, "status": status, "reason": reason}
+        self.tell("transport.transfer", status=status, reason=reason, final=final)
+        if not final:
+            return
+        log.info("transfer", extra={"call_id": self.call.call_id, "status": status})
+        self.transferring_to = ""
+        if 200 <= status < 300:
+            self.call.end_reason = "transferred"
+            self._board.end(self)
+
+    def leg_digit(self, digit: str) -> None:
+        if self.session is not None:
+            self.session.digit(digit)
+
+    def leg_message(self, text: str) -> None:
+        if self.session is not None and self.channel is not None:
+            self.session.receive(self.channel, text)
+
+    # The session
+
+    def session_hangup(self) -> None:
+        self._board.end(self)
+
+    def session_expired(self) -> None:
+        self.call.end_reason = "expired"
+        self._board.end(self)
+
+
+class PlainSession(SessionListener):
+    """A session of one WebSocket, without a call."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._session: Session | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, session: Session, max_duration_s: int) -> None:
+        self._session = session
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max_duration_s, session.expire, max_duration_s)
+
+    def session_expired(self) -> None:
+        self.session_abandoned()
+
+    def session_hangup(self) -> None:
+        self.session_abandoned()
+
+    def session_abandoned(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._session is not None:
+            self._board.forget(self._session)

@@ -1,0 +1,264 @@
+"""One phone call as a leg: its verbs go to the user agent, what that reports to its owner."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from bridge.errors import SdpError
+from bridge.legs.base import LegListener, LegResult
+from bridge.legs.sip_media import SipMedia
+from bridge.media.stream import AudioStream
+from bridge.sip.agent import UserAgent
+from bridge.sip.events import (
+    CallCancelled,
+    CallConfirmed,
+    CallEnded,
+    Event,
+    InfoReceived,
+    OutgoingAnswered,
+    OutgoingFailed,
+    OutgoingProgress,
+    ReferProgress,
+    Reoffer,
+    UsageId,
+)
+from bridge.sip.info_dtmf import parse_info
+
+log = logging.getLogger(__name__)
+
+CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
+# Only a trusted peer's word counts for who calls (RFC 3325 section 5).
+ASSERTED = frozenset({"p-asserted-identity", "p-preferred-identity"})
+HELD_TIMEOUT_S = 3600.0
+
+RINGING = 180
+OK = 200
+UNAVAILABLE = 503
+RETRY_LATER = (("Retry-After", "5"),)  # without it a 503 is taken for a 500 (RFC 3261 21.5.4)
+
+# What a refusal means to the one who dialled; everything else is "failed".
+REFUSALS = {
+    404: "unknown_number",
+    408: "no_answer",
+    480: "no_answer",
+    484: "unknown_number",
+    486: "busy",
+    487: "cancelled",
+    600: "busy",
+    603: "rejected",
+    604: "unknown_number",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LegTerms:
+    """What holds for the calls of one trunk, or of none. No `codecs`: the service's."""
+
+    trunk: str = ""
+    codecs: tuple[str, ...] = ()
+    srtp: Literal["off", "optional", "required"] = "off"
+    allow_insecure_keys: bool = False
+    trusted: bool = False
+
+
+class Phones(Protocol):
+    """What a leg needs of the one who listens for phones."""
+
+    agent: UserAgent
+
+    def now(self) -> float: ...
+
+    def kick(self) -> None:
+        """Put what the user agent wants said on the wire."""
+        ...
+
+    def carry(self, media: SipMedia) -> None:
+        """Audio flows from now on."""
+        ...
+
+    def forget(self, leg: "SipLeg") -> None: ...
+
+
+class SipLeg:
+    """Media is negotiated when an offer arrives, so that answering cannot fail."""
+
+    kind: Literal["sip", "webrtc"] = "sip"
+
+    def __init__(
+        self,
+        phones: Phones,
+        media: SipMedia,
+        *,
+        direction: Literal["inbound", "outbound"],
+        terms: LegTerms,
+        headers: Sequence[tuple[str, str]] = (),
+        offer: bytes = b"",
+    ) -> None:
+        """`offer` is the caller's, or empty when it is ours to make. Raises SdpError."""
+        self.direction = direction
+        self.listener: LegListener | None = None
+        self.result: LegResult | None = None
+        self.usage = UsageId(0)
+        self.terms = terms
+        self.media = media
+        self._phones = phones
+        self._headers = tuple(headers)
+        self._offered = not offer
+        self.description = media.answer(offer) if offer else media.offer()
+        media.on_digit = self._digit
+        self._confirmed_at: float | None = None
+        self._media_due_since = 0.0
+        self._ended = False
+
+    @property
+    def stream(self) -> AudioStream | None:
+        return self.media.stream
+
+    @property
+    def secure(self) -> bool:
+        return self.media.secure
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        dropped = CREDENTIALS if self.terms.trusted else CREDENTIALS | ASSERTED
+        return tuple(entry for entry in self._headers if entry[0].lower() not in dropped)
+
+    # Verbs
+
+    def ring(self) -> None:
+        self._phones.agent.provisional(self.usage, RINGING, self._phones.now())
+        self._phones.kick()
+
+    async def answer(self) -> None:
+        if self.direction == "inbound":
+            self._phones.agent.answer(self.usage, self.description, self._phones.now())
+            self._phones.kick()
+
+    def reject(self, status: int) -> None:
+        headers = RETRY_LATER if status == UNAVAILABLE else ()
+        self._phones.agent.reject(self.usage, status, self._phones.now(), headers=headers)
+        self.finish("rejected")
+        self._phones.kick()
+
+    async def hangup(self) -> None:
+        if not self._ended:
+            self._phones.agent.hangup(self.usage, self._phones.now())
+            self.finish("local_hangup")
+            self._phones.kick()
+
+    def refer(self, target: str) -> None:
+        """Raises SipError when the target cannot stand in a header."""
+        self._phones.agent.refer(self.usage, target, self._phones.now())
+        self._phones.kick()
+
+    def send_message(self, text: str) -> None:
+        """A phone has no data channel."""
+
+    # What the user agent reports
+
+    def happened(self, event: Event) -> None:
+        match event:
+            case CallConfirmed(_, body):
+                self._confirmed(body)
+            case CallCancelled():
+                self.finish("cancelled")
+            case CallEnded(_, cause):
+                self.finish("remote_hangup" if cause == "bye" else cause)
+            case Reoffer(_, body):
+                self._reoffered(body)
+            case InfoReceived(_, content_type, body):
+                self._informed(content_type, body)
+            case OutgoingProgress(_, status):
+                if self.listener is not None:
+                    self.listener.leg_progress(status)
+            case OutgoingAnswered(_, body):
+                self._answered(body)
+            case OutgoingFailed(_, status, reason, _, q850):
+                self.result = LegResult(status, reason, q850)
+                self.finish(REFUSALS.get(status, "failed"))
+            case ReferProgress(_, status, reason, final):
+                if self.listener is not None:
+                    self.listener.leg_transfer(status, reason, final=final)
+            case _:
+                pass
+
+    def _confirmed(self, body: bytes) -> None:
+        """The ACK came: for the call, or for a re-INVITE."""
+        if self._offered and body:
+            self._offered = False
+            try:
+                self.media.accept(body)
+            except SdpError as error:
+                log.warning("answer in ACK not usable", extra={"why": error.message})
+        self._media_due_since = self._phones.now()
+        if self.stream is None:
+            self._give_up("no_media")
+        elif self._confirmed_at is None:
+            self._up()
+
+    def _answered(self, body: bytes) -> None:
+        """The callee took our call. An answer we cannot use ends it again."""
+        try:
+            self.media.accept(body)
+        except SdpError as error:
+            log.warning("answer not usable", extra={"why": error.message})
+            self._give_up("no_media")
+            return
+        self._up()
+
+    def _up(self) -> None:
+        self._confirmed_at = self._media_due_since = self._phones.now()
+        self._phones.carry(self.media)
+        if self.listener is not None:
+            self.listener.leg_answered()
+
+    def _give_up(self, reason: str) -> None:
+        self._phones.agent.hangup(self.usage, self._phones.now())
+        self.finish(reason)
+        self._phones.kick()
+
+    def _reoffered(self, offer: bytes) -> None:
+        """A re-INVITE or UPDATE: hold, resume, a new address or codec, or a session refresh."""
+        status, body = OK, b""
+        was_held = self.stream is not None and self.stream.held
+        try:
+            body = self.media.answer(offer) if offer else self.media.offer()
+            self._offered = not offer
+        except SdpError as error:
+            log.info("re-offer refused", extra={"why": error.message})
+            status = error.sip_status
+        # A caller who was on hold for long has only now been asked to speak.
+        self._media_due_since = self._phones.now()
+        self._phones.agent.reinvite_answer(self.usage, status, body, self._phones.now())
+        held = self.stream is not None and self.stream.held
+        if held != was_held and self.listener is not None:
+            self.listener.leg_held(held=held)
+
+    def _informed(self, content_type: str, body: bytes) -> None:
+        found = parse_info(content_type, body)
+        if found is not None and self.stream is not None:
+            lasted_s = found.duration_ms / 1000
+            self.stream.press("info", found.digit, self._phones.now(), lasted_s=lasted_s)
+
+    def _digit(self, digit: str) -> None:
+        if self.listener is not None:
+            self.listener.leg_digit(digit)
+
+    def finish(self, reason: str) -> None:
+        """Media stops and the owner is told, once."""
+        if self._ended:
+            return
+        self._ended = True
+        self._phones.forget(self)
+        if self.listener is not None:
+            self.listener.leg_ended(reason)
+
+    def check_media(self, now: float, timeout_s: float) -> None:
+        """BYE when no packet has come for too long."""
+        if self.stream is None or self._confirmed_at is None:
+            return
+        last = self.stream.stats.last_received_at
+        quiet_s = now - max(self._media_due_since, last if last is not None else 0.0)
+        if quiet_s > (HELD_TIMEOUT_S if self.stream.held else timeout_s):
+            self._give_up("media_timeout")

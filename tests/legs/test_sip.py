@@ -371,14 +371,14 @@ def test_hold_and_resume() -> None:
 
         # Music stopped long ago, and nothing has come since.
         await virtual.wait(60)
-        assert exchange.told == ["answered"]
+        assert exchange.told == ["answered", "held"]
         handset.send("INVITE", cseq=3, body=sdp(handset.rtp_port, version=3))
         resumed = await handset.response(200)
         handset.send("ACK", cseq=3)
         assert direction(resumed) == "sendrecv"
         assert not stream.held
         await virtual.wait(5)
-        assert exchange.told == ["answered"]
+        assert exchange.told == ["answered", "held", "resumed"]
         await bye(exchange, handset)
 
     play(scenario)

@@ -1,7 +1,8 @@
 """A small SIP phone that shares no code with the server: one INVITE, PCMU, RFC 4733 keys.
 
 It keeps every packet it gets with its time of arrival, and speaks what it is given, 20 ms at a
-time. Enough to measure; it retransmits nothing and forgives little.
+time. A transfer it is asked for goes well at once. Enough to measure; it retransmits nothing and
+forgives little.
 """
 
 import asyncio
@@ -103,6 +104,7 @@ class Phone:
     packets: list[Packet] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    referred_to: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -120,6 +122,7 @@ class Phone:
         self.mouth: deque[bytes] = deque()
         self.spoke_at: float | None = None
         self.sent_to_agent: list[tuple[float, bytes]] = []
+        self._cseq = 1
         self._sequence = random.getrandbits(15)
         self._timestamp = random.getrandbits(31)
         self._ssrc = random.getrandbits(32)
@@ -145,7 +148,16 @@ class Phone:
             f"a=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
         )
 
-    def _request(self, method: str, cseq: int, *, branch: str, body: str = "") -> bytes:
+    def _request(
+        self,
+        method: str,
+        cseq: int,
+        *,
+        branch: str,
+        body: str = "",
+        headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/sdp"),),
+    ) -> bytes:
+        """`headers` go with the body."""
         host, port = self.server
         lines = [
             f"{method} {self.target or f'sip:agent@{host}:{port}'} SIP/2.0",
@@ -159,7 +171,7 @@ class Phone:
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         if body:
-            lines.append("Content-Type: application/sdp")
+            lines += [f"{name}: {value}" for name, value in headers]
         lines += [f"Content-Length: {len(body.encode())}", "", body]
         return "\r\n".join(lines).encode()
 
@@ -178,7 +190,8 @@ class Phone:
         return self
 
     def hangup(self) -> None:
-        self.send(self._request("BYE", 2, branch=f"z9hG4bK{random.getrandbits(64):x}"))
+        self._cseq += 1
+        self.send(self._request("BYE", self._cseq, branch=f"z9hG4bK{random.getrandbits(64):x}"))
 
     def sip_received(self, data: bytes, addr: tuple[str, int]) -> None:
         message = Message.parse(data)
@@ -186,13 +199,31 @@ class Phone:
         if message.status:
             self._response(message)
             return
-        lines = ["SIP/2.0 200 OK"]
+        referred = message.start.startswith("REFER")
+        lines = ["SIP/2.0 202 Accepted" if referred else "SIP/2.0 200 OK"]
         lines += [f"Via: {via}" for via in message.all("via")]
         for name in ("From", "To", "Call-ID", "CSeq"):
             lines.append(f"{name}: {message.get(name.lower())}")
+        if referred:
+            lines.append(f"Contact: <sip:phone@127.0.0.1:{self.sip_port}>")
         self._sip.sendto("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode(), addr)
         if message.start.startswith("BYE"):
             self._end()
+        if referred:
+            self.referred_to.append(message.get("refer-to"))
+            self._notify("active;expires=60", "100 Trying")
+            self._notify("terminated;reason=noresource", "200 OK")
+
+    def _notify(self, state: str, status: str) -> None:
+        self._cseq += 1
+        headers = (
+            ("Event", "refer"),
+            ("Subscription-State", state),
+            ("Content-Type", "message/sipfrag"),
+        )
+        branch = f"z9hG4bK{random.getrandbits(64):x}"
+        body = f"SIP/2.0 {status}\r\n"
+        self.send(self._request("NOTIFY", self._cseq, branch=branch, body=body, headers=headers))
 
     def _response(self, message: Message) -> None:
         self.statuses.append(message.status)

@@ -18,3 +18,6 @@ def test_all_of_it(show: Callable[..., Told], secure: Bench) -> None:
     accepted = told.phones["accepted"]
     assert any(packet.peak > 2000 for packet in accepted.packets)
     assert any(line.startswith("BYE ") for line in accepted.seen)
+    transferred = told.phones["transferred"]
+    assert transferred.referred_to == ["<tel:+4930123456>"]
+    assert any(line.startswith("BYE ") for line in transferred.seen)

@@ -19,6 +19,9 @@ def phone_heard(told: Told) -> None:
     assert accepted.answered.is_set()
     assert any(packet.peak > 2000 for packet in accepted.packets)
     assert any(line.startswith("BYE ") for line in accepted.seen)
+    transferred = told.phones["transferred"]
+    assert transferred.referred_to == ["<tel:+4930123456>"]
+    assert any(line.startswith("BYE ") for line in transferred.seen)
 
 
 def test_current(show: Callable[..., Told], plain: Bench) -> None:

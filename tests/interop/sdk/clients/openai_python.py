@@ -25,6 +25,7 @@ from tests.interop.sdk.clients.script import (
 from tests.peers.receiver import Receiver
 
 BYTES_PER_MS = 48
+TARGET = "tel:+4930123456"
 SESSION: dict[str, Any] = {
     "type": "realtime",
     "instructions": "Be brief.",
@@ -244,6 +245,21 @@ async def phone_calls(client: AsyncOpenAI, receiver: Receiver) -> None:
     raise AssertionError("a call that is over was accepted")
 
 
+async def transfer(client: AsyncOpenAI, receiver: Receiver) -> None:
+    call_id = await incoming(client, receiver, "transferred")
+    await client.realtime.calls.accept(call_id, **SESSION)
+    async with client.realtime.connect(call_id=call_id) as connection:
+        watch = Watch()
+        reading = asyncio.create_task(read(connection, watch))
+        await watch.wait("session.created")
+        await client.realtime.calls.refer(call_id, target_uri=TARGET)
+        await asyncio.wait_for(reading, 5)
+    record: Any = await client.get(f"/realtime/calls/{call_id}", cast_to=object)
+    assert record["end_reason"] == "transferred", record
+    assert record["transfer"]["target"] == TARGET, record
+    passed("refer")
+
+
 async def main() -> None:
     client = AsyncOpenAI(max_retries=0)
     receiver = await Receiver().open(int(setting("PEER_WEBHOOK_PORT")))
@@ -251,6 +267,7 @@ async def main() -> None:
     await client_secrets(client)
     await calls_create(client)
     await phone_calls(client, receiver)
+    await transfer(client, receiver)
     await receiver.close()
     await client.close()
 

@@ -197,9 +197,23 @@ async function phoneCalls(hooks) {
   assert(late instanceof NotFoundError, String(late));
 }
 
+async function transfer(hooks) {
+  const target = "tel:+4930123456";
+  const callId = await incoming(hooks, "transferred");
+  await client.realtime.calls.accept(callId, SESSION);
+  const { closed } = await connect({ callID: callId });
+  await client.realtime.calls.refer(callId, { target_uri: target });
+  await closed;
+  const record = await client.get(`/realtime/calls/${callId}`);
+  assert(record.end_reason === "transferred", JSON.stringify(record));
+  assert(record.transfer.target === target, JSON.stringify(record));
+  passed("refer");
+}
+
 const hooks = await receiver();
 await session();
 await clientSecrets();
 await callsCreate();
 await phoneCalls(hooks);
+await transfer(hooks);
 hooks.close();

@@ -22,6 +22,7 @@ from bridge.sip.message import Request
 
 log = logging.getLogger(__name__)
 
+MAX_RING_S = 600
 DROPPED_EVERY_S = 10.0  # scanners knock all day: one line in that time says enough
 
 
@@ -45,12 +46,14 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """A call that somebody asks for. `caller` is a number of the trunk, its first by default."""
+    """A call that somebody asks for. `caller` is a number of the trunk, its first by default; a
+    `ring_timeout_s` of 0 leaves it to the service."""
 
     trunk: str
     destination: str
     caller: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    ring_timeout_s: float = 0.0
 
 
 class CallPolicy:
@@ -187,4 +190,21 @@ def read_dial(transport: Mapping[str, Any]) -> Dial:
         raise RequestError("transport.headers must map names to text", param="transport.headers")
     if not isinstance(caller, str):
         raise RequestError("transport.caller must be text", param="transport.caller")
-    return Dial(transport["trunk"], transport["destination"], caller, dict(headers))
+    return Dial(
+        transport["trunk"],
+        transport["destination"],
+        caller,
+        dict(headers),
+        _ring_timeout(transport.get("ring_timeout_s")),
+    )
+
+
+def _ring_timeout(value: object) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, int | float) and value is not True and 1 <= value <= MAX_RING_S:
+        return float(value)
+    raise RequestError(
+        f"transport.ring_timeout_s must be a number from 1 to {MAX_RING_S}",
+        param="transport.ring_timeout_s",
+    )

@@ -184,6 +184,8 @@ class Switchboard:
             ConflictError: already accepted with another session.
         """
         line = self._line(call_id)
+        if line.call.direction == "outbound":
+            raise ConflictError("This call is ours; whoever is called accepts it")
         if line.call.state is not CallState.RINGING:
             if line.call.accepted_with == session:
                 return
@@ -247,8 +249,8 @@ class Switchboard:
         if before is not None and before.rejected_with == status:
             return
         line = self._line(call_id)
-        if line.call.state is not CallState.RINGING:
-            raise ConflictError("The call is no longer ringing; use hangup")
+        if line.call.state is not CallState.RINGING or line.call.direction == "outbound":
+            raise ConflictError("The call is not ringing here; use hangup")
         line.call.rejected_with = status
         line.leg.reject(status)
 
@@ -294,7 +296,8 @@ class Switchboard:
         if self._is_closed or self._phones is None:
             raise OverloadedError("No room for another call")
         config = SessionConfig.create(session, defaults=self._defaults.config)
-        order = self._policy.order(read_dial(transport))
+        dial = read_dial(transport)
+        order = self._policy.order(dial)
         try:
             leg = await self._phones.dial(order)
         except BridgeError:
@@ -304,12 +307,7 @@ class Switchboard:
         line.call.to = str(order.target)
         line.call.sender = order.caller
         line.call.accepted_with = session
-        ring_s = transport.get("ring_timeout_s")
-        line.set_timer(
-            float(ring_s) if isinstance(ring_s, int | float) else self._limits.ring_timeout_s,
-            self._give_up,
-            line,
-        )
+        line.set_timer(dial.ring_timeout_s or self._limits.ring_timeout_s, self._give_up, line)
         await self._converse(line, config, greets=session is None)
         line.join()
         return line.call.call_id

@@ -83,7 +83,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DialOrder:
-    """A call to make. `via` is the trunk's own URI, when the call does not go straight there."""
+    """A call to make. `caller` is the user part of From; empty shows our host alone."""
 
     target: SipUri
     caller: str
@@ -266,14 +266,15 @@ class SipLegs:
 
         Raises:
             OverloadedError: no port, or nowhere to send it.
+            SdpError: keys are required, and would pass in the clear.
             SipError: a value that cannot stand in a message.
         """
         flows = await self._flows(order.target)
         secure = flows[0].transport in SECURE
         media = self._media(order.terms, secure=secure)
-        leg = SipLeg(self, media, direction="outbound", terms=order.terms)
         host = self.settings.advertised_address
         try:
+            leg = SipLeg(self, media, direction="outbound", terms=order.terms)
             leg.usage = self.agent.invite(
                 OutgoingInvite(
                     str(order.target),

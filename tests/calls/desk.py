@@ -1,13 +1,13 @@
 """A switchboard with everything around it: phones that ring, browsers, a webhook, puppets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge.backends.base import Capabilities
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
-from bridge.calls.trunks import Trunks
+from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookEvent, WebhookSender
 from bridge.errors import BackendError
 from bridge.ids import CallId
@@ -60,6 +60,7 @@ class Desk:
         failure: BackendError | None = None,
         unreachable: bool = False,
         limits: Limits | None = None,
+        trunks: Sequence[Trunk] = (),
     ) -> None:
         self.models: list[Puppet] = []
         self.webhooks = Announced() if webhook else None
@@ -75,7 +76,7 @@ class Desk:
             ),
             webhooks=self.webhooks,
             policy=CallPolicy(
-                SourcePolicy((), admits_unknown=True), Trunks(), now=lambda: self.clock
+                SourcePolicy((), admits_unknown=True), Trunks(trunks), now=lambda: self.clock
             ),
             unix_time=lambda: self.clock,
             limits=limits or Limits(),

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
@@ -119,13 +119,13 @@ class Handset(asyncio.DatagramProtocol):
                 self.refused = status >= 300
                 return message
 
-    async def request(self, method: str) -> Request:
-        """The next, answered with 200; responses before it were repeated."""
+    async def request(self, method: str, status: int = 200) -> Request:
+        """The next, answered with `status`; responses before it were repeated."""
         message = parse_message(await self.inbox.get())
         while isinstance(message, Response):
             message = parse_message(await self.inbox.get())
         assert message.method == method
-        self.wire.sendto(bytes(make_response(message, 200)), self.server)
+        self.wire.sendto(bytes(make_response(message, status)), self.server)
         return message
 
     def speak(self, destination: tuple[str, int], packet: RtpPacket) -> None:
@@ -140,7 +140,10 @@ class Exchange:
         admits: bool = True,
         media_host: str = HOST,
         trunks: Sequence[Trunk] = (),
+        insecure_keys: bool = False,
+        owner: Callable[[SipLeg], None] | None = None,
     ) -> None:
+        """`owner` takes the legs in place of an Ear each."""
         low = random.randrange(20_000, 28_000, 2)
         self.ports = PortPool(media_host, low, low + 2 * pairs)
         self.plane = MediaPlane()
@@ -148,21 +151,28 @@ class Exchange:
         self.legs: list[SipLeg] = []
         self.ears: list[Ear] = []
         self.handsets: list[Handset] = []
+        self._owner = owner
         self.phones = SipLegs(
             SipSettings(udp_port=free_port(), tcp_port=0, media_timeout_s=30.0),
             plane=self.plane,
             poller=self.poller,
             ports=self.ports,
             policy=CallPolicy(
-                SourcePolicy((), admits_unknown=admits), Trunks(trunks), now=lambda: 0.0
+                SourcePolicy((), admits_unknown=admits),
+                Trunks(trunks),
+                now=lambda: 0.0,
+                insecure_keys=insecure_keys,
             ),
             on_incoming=self._incoming,
             rng=random.Random(1),
         )
 
     def _incoming(self, leg: SipLeg) -> None:
-        leg.listener = Ear()
         self.legs.append(leg)
+        if self._owner is not None:
+            self._owner(leg)
+            return
+        leg.listener = Ear()
         self.ears.append(leg.listener)
 
     @property

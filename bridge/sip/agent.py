@@ -53,7 +53,9 @@ class UserAgent(AgentCore):
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one frame of a stream. Never raises, whatever the bytes."""
-        if not self.config.admit(flow):
+        # Responses find their transaction by its branch, which no stranger knows; and whom we
+        # ask is not always one whom we let call.
+        if not data.startswith(b"SIP/") and not self.config.admit(flow):
             self.stats.not_admitted += 1
             return
         request: Request | None = None

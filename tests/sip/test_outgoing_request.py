@@ -1,6 +1,7 @@
 import pytest
 
 from bridge.errors import SipError
+from bridge.sip.agent_config import AgentConfig
 from bridge.sip.auth import Credentials
 from bridge.sip.events import RequestDone
 from tests.sip.playbook import UDP, CallingLadder
@@ -19,6 +20,15 @@ def test_options() -> None:
     assert done.response.status == 200
     ladder.wait(33)
     assert ladder.idle()
+
+
+def test_answers_come_from_those_too_whom_we_do_not_let_call() -> None:
+    ladder = CallingLadder(AgentConfig(admit=lambda flow: False))
+    ladder.agent.request("OPTIONS", REGISTRAR, UDP, ladder.now)
+    _ = ladder << "OPTIONS" >> ladder.callee(200, method="OPTIONS")
+    (done,) = ladder.events()
+    assert isinstance(done, RequestDone)
+    assert done.response is not None
 
 
 def test_headers_of_the_caller_are_kept() -> None:

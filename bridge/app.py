@@ -24,8 +24,8 @@ from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
 from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookSender
-from bridge.config import Config, is_loopback
-from bridge.errors import ConfigError
+from bridge.config import Config, Trunk as TrunkSettings, is_loopback, registration_transport
+from bridge.errors import ConfigError, SipError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
 from bridge.legs.webrtc import WebRtcLegs
@@ -34,6 +34,9 @@ from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.auth import Credentials
+from bridge.sip.grammar import Params
+from bridge.sip.register import RegistrationConfig
+from bridge.sip.uri import SipUri
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -140,6 +143,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
             policy=policy,
             on_incoming=switchboard.incoming,
             rng=random.SystemRandom(),
+            registrations=_registrations(config),
         )
         switchboard.use_phones(sip)
         await sip.start()
@@ -191,9 +195,7 @@ def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
             name=name,
             addresses=tuple(trunk.addresses),
             uri=trunk.uri,
-            credentials=Credentials(trunk.username, trunk.password, trunk.realm or None)
-            if trunk.username
-            else None,
+            credentials=_credentials(trunk),
             codecs=tuple(trunk.codecs),
             srtp=trunk.srtp,
             header_out=trunk.header_out,
@@ -207,6 +209,43 @@ def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
     ]
     sources = SourcePolicy(config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources)
     return CallPolicy(sources, Trunks(trunks), now=now, insecure_keys=config.sip.insecure_srtp_keys)
+
+
+def _registrations(config: Config) -> dict[str, RegistrationConfig]:
+    wanted = {}
+    for name, trunk in config.sip.trunks.items():
+        if not trunk.registers:
+            continue
+        target, transport = trunk.registrar or trunk.uri, registration_transport(trunk)
+        settings = _sip_settings(config)
+        try:
+            server = SipUri.parse(target)
+            if not server.host:
+                raise SipError("no SIP URI")
+            user = SipUri.parse(f"sip:{trunk.username}@{server.host}").user
+        except SipError as error:
+            raise ConfigError(
+                f"sip.trunks.{name}: {target} as {trunk.username}: {error.message}",
+                param=f"sip.trunks.{name}.registrar",
+            ) from None
+        host, port = settings.advertised_address, settings.ports[transport]
+        suffix = Params([] if transport == "udp" else [("transport", transport)])
+        wanted[name] = RegistrationConfig(
+            str(SipUri("sip", user, server.host)),
+            str(SipUri("sip", user, host, port, suffix)),
+            (target,),
+            registrar=str(SipUri(server.scheme, "", server.host, server.port)),
+            credentials=_credentials(trunk),
+            transport=transport,
+            user_agent=settings.user_agent,
+        )
+    return wanted
+
+
+def _credentials(trunk: TrunkSettings) -> Credentials | None:
+    if not trunk.username:
+        return None
+    return Credentials(trunk.username, trunk.password, trunk.realm or None)
 
 
 def _sip_settings(config: Config) -> SipSettings:

@@ -40,6 +40,9 @@ class Trunk(Section):
     username: str = ""
     password: str = ""
     realm: str = ""
+    # `register` itself is a method of every class that pydantic makes.
+    registers: bool = Field(default=False, alias="register")
+    registrar: str = ""
     codecs: list[Literal["PCMU", "PCMA"]] = []
     srtp: Literal["off", "optional", "required"] = "off"
     header_out: dict[str, str] = {}
@@ -271,7 +274,34 @@ def _check(config: Config) -> None:
             "sip.tls_port needs sip.tls_certificate and sip.tls_private_key",
             param="sip.tls_certificate",
         )
+    _check_trunks(sip)
     _check_addresses(config)
+
+
+def _check_trunks(sip: Sip) -> None:
+    for name, trunk in sip.trunks.items():
+        setting = f"sip.trunks.{name}"
+        if not trunk.registers:
+            continue
+        if not (trunk.username and (trunk.registrar or trunk.uri)):
+            raise ConfigError(
+                f"{setting}.register needs {setting}.username and {setting}.uri or registrar",
+                param=f"{setting}.register",
+            )
+        transport = registration_transport(trunk)
+        if not getattr(sip, f"{transport}_port", 0):
+            raise ConfigError(
+                f"{setting}.register needs sip.{transport}_port: calls come to us there",
+                param=f"{setting}.register",
+            )
+
+
+def registration_transport(trunk: Trunk) -> str:
+    """What the registrar's URI asks for: udp, tcp or tls."""
+    scheme, _, rest = (trunk.registrar or trunk.uri).lower().partition(":")
+    params = rest.split(";")[1:]
+    asked = [param.partition("=")[2] for param in params if param.startswith("transport=")]
+    return asked[0] if asked else "tls" if scheme == "sips" else "udp"
 
 
 def _check_addresses(config: Config) -> None:

@@ -1,4 +1,6 @@
-"""Every series this server exports, in one place. Labels have fixed value sets."""
+"""Every series this server exports, in one place. Labels take few values: fixed ones, or names
+from the configuration.
+"""
 
 from prometheus_client import Counter, Gauge
 
@@ -11,5 +13,8 @@ clients_dropped = Counter("bridge_clients_dropped", "Event clients dropped for r
 webhook_attempts = Counter("bridge_webhook_attempts", "Webhook deliveries tried", ["outcome"])
 media_tick_late_p99_s = Gauge(
     "bridge_media_tick_late_p99_seconds", "How late the media clock ticked, 99th percentile"
+)
+registrations = Gauge(
+    "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )
 media_ticks_skipped = Gauge("bridge_media_ticks_skipped", "Ticks of the media clock left out")

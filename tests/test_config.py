@@ -57,6 +57,11 @@ def test_nested_sections_in_the_environment() -> None:
         ({"rtp.host": "192.0.2.1"}, "auth.api_keys is empty"),
         ({"auth.api_keys": ["a"], "sip.host": "0.0.0.0"}, "set sip.advertised_address"),
         ({"webhooks.url": "http://127.0.0.1/"}, "needs webhooks.secret"),
+        ({"sip.trunks": {"a": {"register": True, "uri": "sip:b"}}}, "a.username and"),
+        (
+            {"sip.trunks": {"a": {"register": True, "username": "u", "uri": "sips:b"}}},
+            "needs sip.tls_port",
+        ),
         ({"http.tls_certificate": "a.pem"}, "go together"),
         ({"rtp.port_min": 30000}, "must be above rtp.port_min"),
         ({"sip.udp_port": 0, "sip.tcp_port": 0}, "all of sip's ports are 0"),

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
 from bridge.ids import random_base62
+from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, SipLeg
 from bridge.legs.sip_media import SipMedia, SipMediaSettings
 from bridge.media.plane import MediaPlane
@@ -22,6 +23,7 @@ from bridge.sip.dns import Resolver
 from bridge.sip.events import Event, Flow, IncomingCall, RequestDone, UsageId
 from bridge.sip.message import Request
 from bridge.sip.outgoing import OutgoingInvite
+from bridge.sip.register import RegistrationConfig
 from bridge.sip.resolver import ResolveError
 from bridge.sip.tls import TlsFiles
 from bridge.sip.transport import SECURE, SipTransport
@@ -105,7 +107,9 @@ class SipLegs:
         policy: Policy,
         on_incoming: Callable[[SipLeg], None],
         rng: random.Random,
+        registrations: Mapping[str, RegistrationConfig] | None = None,
     ) -> None:
+        """`registrations` are by the name of their trunk. Raises SipError for a bad address."""
         self.settings = settings
         self._cname = f"{random_base62(8)}@{settings.media_address}"
         self._plane = plane
@@ -128,6 +132,9 @@ class SipLegs:
             ),
             rng,
         )
+        self.registrations = Registrations(
+            registrations or {}, agent=self.agent, flows=self._flows, kick=self.kick, rng=rng
+        )
         ours = {name: (settings.host, port) for name, port in settings.ports.items()}
         self._transport: SipTransport[Event] = SipTransport(
             self.agent,
@@ -137,7 +144,7 @@ class SipLegs:
             ws=ours.get("ws"),
             tls_files=_tls_files(settings),
             on_event=self._on_event,
-            flow_in_use=self.agent.flow_in_use,
+            flow_in_use=self._flow_in_use,
         )
 
     @property
@@ -165,6 +172,7 @@ class SipLegs:
                 param="sip.udp_port",
             ) from None
         self._tasks.spawn(self._watch_media(), name="media timeouts")
+        self.registrations.start()
 
     def drain(self) -> None:
         """From now on INVITE and OPTIONS get 503."""
@@ -173,6 +181,7 @@ class SipLegs:
     async def close(self) -> None:
         for leg in list(self._legs.values()):
             await leg.hangup()
+        await self.registrations.close()
         await self._tasks.close()
         await self._resolver.close()
         await self._transport.close()
@@ -205,7 +214,9 @@ class SipLegs:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, IncomingCall):
             self._incoming(event)
-        elif not isinstance(event, RequestDone) and (leg := self._legs.get(event.usage)):
+        elif isinstance(event, RequestDone):
+            self.registrations.done(event)
+        elif leg := self._legs.get(event.usage):
             leg.happened(event)
 
     def _incoming(self, event: IncomingCall) -> None:
@@ -311,6 +322,9 @@ class SipLegs:
                 f"no transport of ours reaches {target.host}", code="destination_unreachable"
             )
         return flows
+
+    def _flow_in_use(self, flow: Flow) -> bool:
+        return self.agent.flow_in_use(flow) or self.registrations.flow_in_use(flow)
 
     async def _watch_media(self) -> None:
         while True:

@@ -1,6 +1,7 @@
-"""Our registration with Kamailio: password, 423, stale nonces, restart, failover, farewell."""
+"""Our registration with Kamailio: password, 423, stale nonces, restart, failover, calls by it."""
 
 import asyncio
+import json
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -26,6 +27,8 @@ from bridge.sip.register import (
 from bridge.sip.transport import SipTransport
 from bridge.sip.uri import SipUri
 from tests.peers.kamailio import PASSWORD, REALM, USER, Kamailio
+from tests.peers.phone import Phone
+from tests.peers.service import Service
 
 pytestmark = pytest.mark.interop("kamailio")
 
@@ -244,3 +247,43 @@ def test_failover() -> None:
 
     with Kamailio() as kamailio:
         asyncio.run(scenario(kamailio))
+
+
+def test_a_trunk_is_called_by_its_registration() -> None:
+    async def call(kamailio: Kamailio) -> Phone:
+        phone = Phone(("127.0.0.1", kamailio.port))
+        phone.target = f"sip:{USER}@127.0.0.1:{kamailio.port}"
+        await phone.open()
+        phone.invite()
+        await asyncio.wait_for(phone.final.wait(), DUE_S)
+        return phone
+
+    async def answered(kamailio: Kamailio, service: Service) -> None:
+        phone = await call(kamailio)
+        assert phone.answered.is_set()
+        # What follows the INVITE goes straight to the contact it was sent to.
+        assert phone.server == service.sip
+        (record,) = service.calls()
+        assert record["state"] == "active"
+        phone.hangup()
+        await asyncio.wait_for(phone.ended.wait(), DUE_S)
+        await phone.close()
+
+    async def not_found(kamailio: Kamailio) -> None:
+        phone = await call(kamailio)
+        assert phone.statuses[-1] == 404
+        await phone.close()
+
+    with Kamailio() as kamailio:
+        trunk = {
+            "addresses": ["127.0.0.1"],
+            "uri": f"sip:127.0.0.1:{kamailio.port}",
+            "username": USER,
+            "password": PASSWORD,
+            "register": True,
+        }
+        with Service(session__backend="echo", sip__trunks=json.dumps({"pbx": trunk})) as service:
+            service.wait_for("registered", DUE_S)
+            asyncio.run(answered(kamailio, service))
+        asyncio.run(not_found(kamailio))
+        assert PASSWORD not in "".join(service.output)

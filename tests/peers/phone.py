@@ -236,6 +236,9 @@ class Phone:
         if message.status < 300:
             contact = re.search(r"<([^>]+)>", message.get("contact"))
             self.target = contact.group(1) if contact else ""
+            # What follows goes straight there: a proxy that wants to see it says so.
+            if address := re.search(r"@?([0-9.]+):([0-9]+)", self.target):
+                self.server = (address[1], int(address[2]))
             self._media(message.body)
             self.send(self._request("ACK", 1, branch=f"z9hG4bK{random.getrandbits(64):x}"))
             if not self.answered.is_set():

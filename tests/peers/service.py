@@ -86,6 +86,13 @@ class Service:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        """Until a line of the log has `text` in it."""
+        deadline = time.monotonic() + timeout_s
+        while not any(text in line for line in self.output):
+            assert time.monotonic() < deadline, "".join(self.output)
+            time.sleep(0.05)
+
     @property
     def base_url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.http_port}/v1"

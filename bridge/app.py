@@ -259,6 +259,7 @@ def _sip_settings(config: Config) -> SipSettings:
         tls_certificate=config.sip.tls_certificate,
         tls_private_key=config.sip.tls_private_key,
         tls_authority=config.sip.tls_ca,
+        ws_origins=_ws_origins(config),
         advertised_address=advertised,
         media_address=config.rtp.advertised_address
         or config.sip.advertised_address
@@ -269,6 +270,19 @@ def _sip_settings(config: Config) -> SipSettings:
         max_calls=config.limits.max_calls,
         user_agent=f"bridge/{__version__}",
     )
+
+
+def _ws_origins(config: Config) -> tuple[str, ...] | None:
+    """Pages elsewhere have no business here, whoever has them open in a browser."""
+    if "*" in config.http.cors_origins:
+        return None
+    scheme = "https" if config.http.tls_certificate else "http"
+    host = f"[{config.http.host}]" if ":" in config.http.host else config.http.host
+    names = {host, "localhost"} if is_loopback(config.http.host) else {host}
+    usual = 443 if config.http.tls_certificate else 80
+    suffix = "" if config.http.port == usual else f":{config.http.port}"
+    own = (f"{scheme}://{name}{suffix}" for name in sorted(names))
+    return (*config.http.cors_origins, *own)
 
 
 def _listen(config: Config) -> socket.socket:
@@ -360,6 +374,7 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 100)
+            loop.add_signal_handler(signal.SIGHUP, _reload, service.sip)
             announce(_where_to_call(config, service))
             await stopping.wait()
             if len(service.switchboard):
@@ -368,6 +383,15 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
         if not stopping.is_set():
             raise
         log.info("stopped without waiting")
+
+
+def _reload(sip: SipLegs) -> None:
+    try:
+        sip.reload_tls()
+    except ConfigError as error:
+        log.error("certificate not read again; the old one stays", extra={"why": error.message})
+    else:
+        log.info("certificate of sip.tls_certificate read again")
 
 
 def _where_to_call(config: Config, service: Running) -> str:

@@ -38,7 +38,8 @@ SESSION_EXPIRES_S = 1800  # RFC 4028 section 4's recommendation, and what carrie
 
 @dataclass(frozen=True, slots=True)
 class SipSettings:
-    """`advertised_address` goes into Contact, `media_address` into SDP; port 0 is off."""
+    """`advertised_address` goes into Contact, `media_address` into SDP; port 0 is off.
+    `ws_origins` are the web pages that may connect by WebSocket, None for all."""
 
     host: str = "127.0.0.1"
     udp_port: int = 5060
@@ -48,6 +49,7 @@ class SipSettings:
     tls_certificate: str = ""
     tls_private_key: str = ""
     tls_authority: str = ""
+    ws_origins: tuple[str, ...] | None = ()
     advertised_address: str = "127.0.0.1"
     media_address: str = "127.0.0.1"
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
@@ -143,6 +145,7 @@ class SipLegs:
             tls=ours.get("tls"),
             ws=ours.get("ws"),
             tls_files=_tls_files(settings),
+            ws_origins=settings.ws_origins,
             on_event=self._on_event,
             flow_in_use=self._flow_in_use,
         )
@@ -173,6 +176,10 @@ class SipLegs:
             ) from None
         self._tasks.spawn(self._watch_media(), name="media timeouts")
         self.registrations.start()
+
+    def reload_tls(self) -> None:
+        """Read the certificate again; raises ConfigError and keeps the old one if it is bad."""
+        self._transport.reload_tls()
 
     def drain(self) -> None:
         """From now on INVITE and OPTIONS get 503."""

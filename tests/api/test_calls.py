@@ -257,3 +257,66 @@ def test_calls_are_listed_and_shown(api: TestClient) -> None:
     assert [call["id"] for call in listed["data"]] == [RINGING, ACTIVE]
     assert api.get(f"{CALLS}/{RINGING}").json()["id"] == RINGING
     assert api.get(f"{CALLS}/rtc_nobody").status_code == 404
+
+
+# Transfers, and calls to phones
+
+ORDER = {"type": "sip", "trunk": "lab", "destination": "tel:+4930123"}
+
+
+@pytest.mark.parametrize("after", [None, "playout"])
+def test_a_transfer(api: TestClient, board: Board, after: str | None) -> None:
+    body = {"target_uri": "tel:+1"} | ({"after": after} if after else {})
+    response = api.post(f"{CALLS}/{ACTIVE}/refer", json=body)
+    assert (response.status_code, response.content) == (200, b"")
+    assert board.asked == [("refer", ACTIVE, "tel:+1", after or "")]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "target_uri"), ({"target_uri": ""}, "target_uri"), ({"target_uri": 1}, "target_uri")],
+)
+def test_a_transfer_without_a_target(
+    api: TestClient, board: Board, body: dict[str, Any], param: str
+) -> None:
+    response = api.post(f"{CALLS}/{ACTIVE}/refer", json=body)
+    assert response.status_code == 400
+    assert error(response)["param"] == param
+    assert board.asked == []
+
+
+def test_an_unknown_call_is_not_transferred(api: TestClient) -> None:
+    response = api.post(f"{CALLS}/rtc_none/refer", json={"target_uri": "tel:+1"})
+    assert response.status_code == 404
+
+
+def test_a_phone_is_called_with_json(api: TestClient, board: Board) -> None:
+    session = {"type": "realtime", "model": "m"}
+    response = api.post(CALLS, json={"transport": ORDER, "session": session})
+    assert response.status_code == 201
+    assert response.headers["location"] == f"{CALLS}/{ACTIVE}"
+    assert response.json()["id"] == ACTIVE
+    assert board.asked == [("dial", ORDER, session)]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "transport"),
+        ({"transport": "sip"}, "transport"),
+        ({"transport": ORDER, "number": 1}, "number"),
+    ],
+)
+def test_an_order_that_is_none(
+    api: TestClient, board: Board, body: dict[str, Any], param: str
+) -> None:
+    response = api.post(CALLS, json=body)
+    assert response.status_code == 400
+    assert error(response)["param"] == param
+    assert board.asked == []
+
+
+def test_a_phone_is_called_with_a_key_only(locked: TestClient, board: Board) -> None:
+    for verb, body in (("", {"transport": ORDER}), (f"/{ACTIVE}/refer", {"target_uri": "tel:+1"})):
+        assert locked.post(f"{CALLS}{verb}", json=body).status_code == 401
+    assert board.asked == []

@@ -29,7 +29,10 @@ class Baresip:
         transport: Literal["udp", "tcp", "tls"],
         codec: Literal["PCMU", "PCMA"],
         settings: Sequence[str] = (),
+        answers: bool = False,
+        encrypts: bool = False,
     ) -> None:
+        """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all."""
         self.events: list[dict[str, Any]] = []
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
         home = Path(self._home.name)
@@ -37,7 +40,7 @@ class Baresip:
         subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
         self.port = port = free_port()
         control = free_port(socket.SOCK_STREAM)
-        modules = ("g711", "aufile", "aubridge", "uuid")
+        modules = ("g711", "aufile", "aubridge", "uuid", *(("srtp",) if encrypts else ()))
         lines = [
             f"module_path {MODULES}",
             "poll_method epoll",
@@ -61,6 +64,7 @@ class Baresip:
         ]
         (home / "config").write_text("\n".join(lines) + "\n")
         account = f"<sip:caller@127.0.0.1:{port};transport={transport}>;regint=0"
+        account += ";answermode=auto" * answers + ";mediaenc=srtp-mand" * encrypts
         (home / "accounts").write_text(f"{account};audio_codecs={NAMES[codec]}\n")
         (home / "contacts").write_text("")
         self._log = (home / "log").open("wb")

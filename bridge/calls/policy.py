@@ -127,7 +127,10 @@ class CallPolicy:
             )
         refuse_control(dial.caller, "transport.caller")
         check_headers(dial.headers, param="transport.headers")
-        target = check_target(trunk, dial.destination, param="transport.destination")
+        # A bare number is one, as in OpenAI's own SIP transport.
+        bare = dial.destination[:1] == "+"
+        destination = f"tel:{dial.destination}" if bare else dial.destination
+        target = check_target(trunk, destination, param="transport.destination")
         caller = dial.caller or next(iter(trunk.caller_ids), "")
         if dial.caller and dial.caller not in trunk.caller_ids:
             raise RequestError(

@@ -1,6 +1,7 @@
 import pytest
 
-from bridge.calls.policy import SourcePolicy
+from bridge.calls.policy import CallPolicy, Dial, SourcePolicy
+from bridge.calls.trunks import Trunk, Trunks
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,12 @@ def test_trusted_networks(address: str, *, admitted: bool) -> None:
 
 def test_development_admits_everybody() -> None:
     assert SourcePolicy([], admits_unknown=True).admits("192.0.2.1")
+
+
+@pytest.mark.parametrize("destination", ["+49301234567", "tel:+49301234567"])
+def test_numbers_go_to_the_trunk(destination: str) -> None:
+    carrier = Trunk("carrier", uri="sip:sip.carrier.example", prefixes=("+49",))
+    sources = SourcePolicy((), admits_unknown=True)
+    policy = CallPolicy(sources, Trunks([carrier]), now=lambda: 0.0)
+    order = policy.order(Dial("carrier", destination))
+    assert str(order.target) == "sip:+49301234567@sip.carrier.example"

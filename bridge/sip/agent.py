@@ -53,9 +53,11 @@ class UserAgent(AgentCore):
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one frame of a stream. Never raises, whatever the bytes."""
-        # Responses find their transaction by its branch, which no stranger knows; and whom we
-        # ask is not always one whom we let call.
-        if not data.startswith(b"SIP/") and not self.config.admit(flow):
+        # Responses find their transaction by its branch, and requests with two tags may find a
+        # call of ours: no stranger knows those, and whom we call is not always one whom we let
+        # call.
+        may_be_ours = data.startswith(b"SIP/") or (bool(self._dialogs) and data.count(b"tag=") > 1)
+        if not may_be_ours and not self.config.admit(flow):
             self.stats.not_admitted += 1
             return
         request: Request | None = None
@@ -63,9 +65,13 @@ class UserAgent(AgentCore):
             message = parse_message(data)
             if isinstance(message, Response):
                 self._receive_response(message, now)
-            else:
-                request = stamp_source(message, flow.remote)
-                self._receive_request(request, flow, now)
+                return
+            stamped = stamp_source(message, flow.remote)
+            if may_be_ours and self._usage_of(stamped) is None and not self.config.admit(flow):
+                self.stats.not_admitted += 1
+                return
+            request = stamped
+            self._receive_request(request, flow, now)
         except SipError as error:
             self.stats.malformed += 1
             if request is not None and error.status is not None:

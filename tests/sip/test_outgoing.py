@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.errors import SipError
+from bridge.sip.agent_config import AgentConfig
 from bridge.sip.auth import Credentials
 from bridge.sip.events import (
     CallEnded,
@@ -13,7 +14,7 @@ from bridge.sip.events import (
 )
 from bridge.sip.message import Headers, Response
 from bridge.sip.outgoing import OUTGOING, OutgoingState, OutgoingStep, q850_cause
-from tests.sip.playbook import ANSWER, OFFER, TCP, UDP, CallingLadder, line
+from tests.sip.playbook import ANSWER, OFFER, TCP, UDP, CallingLadder, caller_request, line
 
 DIGEST = 'Digest realm="example.com",nonce="abc",qop="auth",algorithm=SHA-256'
 ALICE = Credentials("alice", "secret", "example.com")
@@ -51,6 +52,14 @@ def test_whole_call() -> None:
     assert ladder.events() == [CallEnded(ladder.usage, "bye")]
     ladder.wait(33)
     assert ladder.idle()
+
+
+def test_whom_we_call_may_hang_up_without_being_one_who_may_call() -> None:
+    ladder = CallingLadder(AgentConfig(admit=lambda flow: False)).answered()
+    _ = ladder >> caller_request() << None
+    _ = ladder >> caller_request("BYE", to_tag="guessed") << None
+    _ = ladder >> ladder.from_callee("BYE") << 200
+    assert ladder.events() == [CallEnded(ladder.usage, "bye")]
 
 
 def test_every_state_ends() -> None:

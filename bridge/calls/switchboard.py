@@ -334,7 +334,7 @@ class Switchboard:
             call.advance("hangup")
             if line.session is not None:
                 # While a browser's data channel still carries the end of the story.
-                line.session.finish("local_hangup")
+                line.session.finish(call.end_reason or "local_hangup")
             self._tasks.spawn(line.leg.hangup(), name="hangup")
 
     def _expire(self, line: Line) -> None:

@@ -118,7 +118,8 @@ class Session:
                 max_input_tokens=backend.capabilities.max_input_tokens,
             ),
         )
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due: float | None = None
         self._last_word: ResponseId | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._carrying = False
@@ -334,16 +335,17 @@ class Session:
 
     def _set_timer(self) -> None:
         due = None if self._closed else self._server.next_timer()
+        if due == self._timer_due:
+            return
         if self._timer is not None:
-            if self._timer.when() == due:
-                return
             self._timer.cancel()
             self._timer = None
+        self._timer_due = due
         if due is not None:
             self._timer = self._loop.call_at(due, self._time_passed)
 
     def _time_passed(self) -> None:
-        self._timer = None
+        self._timer = self._timer_due = None
         self._server.handle_timer(self._loop.time())
         self._carry_out()
 

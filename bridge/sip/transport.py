@@ -100,7 +100,8 @@ class SipTransport(Generic[E]):
         self._connector = Connector(self, self._tasks)
         self._events: deque[E] = deque()
         self._failed: deque[Flow] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._armed_for: float | None = None
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self._closed = False
@@ -263,16 +264,18 @@ class SipTransport(Generic[E]):
 
     def _arm_timer(self) -> None:
         due = None if self._closed else self.agent.next_timer()
+        if due == self._armed_for:
+            return
         if self._timer is not None:
-            if due == self._timer.when() and not self._timer.cancelled():
-                return
             self._timer.cancel()
             self._timer = None
+        self._armed_for = due
         if due is not None:
+            # What is due within a millisecond is no TimerHandle on uvloop: it cannot be asked when.
             self._timer = self._loop.call_at(due, self._timer_due, due)
 
     def _timer_due(self, due: float) -> None:
-        self._timer = None
+        self._timer = self._armed_for = None
         # The loop may be early by its clock's resolution.
         self.agent.handle_timer(max(due, self._loop.time()))
         self.kick()

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from bridge.sip.events import Flow
 from bridge.sip.limits import Limits
@@ -149,6 +150,25 @@ def test_the_timer_fires_when_due_and_is_moved() -> None:
         assert fired >= due
 
     run(work)
+
+
+def test_a_timer_that_is_due_at_once_can_be_moved_on_uvloop() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        agent = Echo()
+        told: asyncio.Queue[bytes] = asyncio.Queue()
+        transport = SipTransport(agent, udp=ANYWHERE, on_event=told.put_nowait)
+        await transport.start()
+        agent.timer = loop.time()
+        transport.kick()
+        transport.kick()
+        agent.timer = loop.time() + 0.0001
+        transport.kick()
+        assert await asyncio.wait_for(told.get(), 2) == b"timer"
+        await transport.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
 
 
 def test_commands_given_while_an_event_is_told_go_out_in_the_same_kick() -> None:

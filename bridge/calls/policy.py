@@ -3,7 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.calls.trunks import (
@@ -150,9 +150,11 @@ class CallPolicy:
     def transfer_target(self, terms: LegTerms, target: str) -> str:
         """What may stand in Refer-To. Raises RequestError naming `target_uri`.
 
-        A call of no trunk exists in development only, where every target is allowed.
+        Calls of no trunk have no prefixes: they may go anywhere in development, and else nowhere.
         """
-        trunk = self._trunks.get(terms.trunk) or Trunk("", prefixes=("*",), private_hosts=True)
+        open_to = ("*",) if self._sources.admits_unknown else ()
+        no_trunk = Trunk("", prefixes=open_to, private_hosts=self._sources.admits_unknown)
+        trunk = self._trunks.get(terms.trunk) or no_trunk
         refuse_control(target, "target_uri")
         if not target.strip():
             raise RequestError("target_uri is blank", param="target_uri")
@@ -164,7 +166,7 @@ class CallPolicy:
                     param="target_uri",
                 )
         else:
-            check_target(replace(trunk, uri=trunk.uri), target, param="target_uri")
+            check_target(trunk, target, param="target_uri")
         return target
 
 

@@ -2,6 +2,8 @@ import pytest
 
 from bridge.calls.policy import CallPolicy, Dial, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
+from bridge.errors import RequestError
+from bridge.legs.sip_leg import LegTerms
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,15 @@ def test_numbers_go_to_the_trunk(destination: str) -> None:
     policy = CallPolicy(sources, Trunks([carrier]), now=lambda: 0.0)
     order = policy.order(Dial("carrier", destination))
     assert str(order.target) == "sip:+49301234567@sip.carrier.example"
+
+
+@pytest.mark.parametrize("target", ["tel:+49301234567", "sip:bob@example.com"])
+def test_calls_of_no_trunk_are_transferred_in_development_only(target: str) -> None:
+    def policy(*, admits_unknown: bool) -> CallPolicy:
+        sources = SourcePolicy(["198.51.100.0/24"], admits_unknown=admits_unknown)
+        return CallPolicy(sources, Trunks(), now=lambda: 0.0)
+
+    assert policy(admits_unknown=True).transfer_target(LegTerms(), target) == target
+    with pytest.raises(RequestError) as caught:
+        policy(admits_unknown=False).transfer_target(LegTerms(), target)
+    assert (caught.value.code, caught.value.param) == ("destination_not_allowed", "target_uri")

@@ -24,7 +24,7 @@ from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
 from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookSender
-from bridge.config import Config, Trunk as TrunkSettings, is_loopback, registration_transport
+from bridge.config import Config, Trunk as TrunkSettings, registration_transport
 from bridge.errors import ConfigError, SipError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
@@ -33,6 +33,7 @@ from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
+from bridge.settings import is_loopback
 from bridge.sip.auth import Credentials
 from bridge.sip.grammar import Params
 from bridge.sip.register import RegistrationConfig

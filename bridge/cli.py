@@ -11,8 +11,9 @@ import uvloop
 
 from bridge import __version__, logs
 from bridge.app import serve
-from bridge.config import Config, load, value_of
+from bridge.config import Config
 from bridge.errors import BridgeError, ConfigError
+from bridge.settings import load, value_of
 
 DESCRIPTION = "OpenAI's Realtime calls API, self-hosted: phones and browsers in, any model behind."
 

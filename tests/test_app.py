@@ -9,8 +9,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from bridge.app import Running, running
-from bridge.config import Config, load
+from bridge.config import Config
 from bridge.errors import ConfigError
+from bridge.settings import load
 from tests.peers.phone import Phone
 from tests.ports import HOST, free_port
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge import __version__
-from bridge.config import load
+from bridge.settings import load
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "bridge").rglob("*.py"))

@@ -1,7 +1,7 @@
 import pytest
 
 from bridge.cli import explain, main, parser, settings
-from bridge.config import load
+from bridge.settings import load
 
 
 def test_check_explains_the_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import Config, is_loopback, known_keys, load
+from bridge.config import Config
 from bridge.errors import ConfigError
+from bridge.settings import is_loopback, known_keys, load
 
 ROOT = Path(__file__).parent.parent
 

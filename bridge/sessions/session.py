@@ -254,7 +254,8 @@ class Session:
             return
         match event:
             case base.LoopAudio(pcm):
-                if self._stream is not None:
+                # The playout of a held call stands still: all that follows would be late for good.
+                if self._stream is not None and not self._stream.held:
                     self._stream.playout.write("", pcm)
                 return
             case base.CallAction(response_id):

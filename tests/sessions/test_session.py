@@ -156,6 +156,20 @@ def test_looped_audio_is_played_without_a_response() -> None:
     virtual.run(scenario())
 
 
+def test_looped_audio_of_a_held_call_is_not_kept_for_later() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        stage.stream.held = True
+        stage.model.emits(LoopAudio(tone(20)))
+        stage.stream.held = False
+        assert stage.playout.buffered_ms == 0
+        stage.model.emits(LoopAudio(tone(20)))
+        assert stage.playout.buffered_ms == 20
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
 @pytest.mark.parametrize("hears", [True, False])
 def test_a_key_is_a_turn_to_a_model_that_hears_keys(hears: bool) -> None:
     async def scenario() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.interop.judge import Judge
 from tests.peers import speech
 from tests.peers.phone import SILENCE, Packet, Phone
 from tests.peers.service import Service
@@ -88,7 +89,7 @@ def p95(values: list[float]) -> float:
     return round(quantiles(values, n=20, method="inclusive")[-1], 1)
 
 
-def test_silence_comes_fast_and_the_model_is_told_what_was_heard() -> None:
+def test_silence_comes_fast_and_the_model_is_told_what_was_heard(judge: Judge) -> None:
     async def scenario(service: Service) -> list[BargeIn]:
         phone = await Phone(service.sip).open()
         await phone.call()
@@ -102,6 +103,7 @@ def test_silence_comes_fast_and_the_model_is_told_what_was_heard() -> None:
         measured = [await one(phone, sideband) for _ in range(TIMES)]
         phone.hangup()
         await asyncio.wait_for(reading, 5)
+        judge.hear(event for _, event in sideband.events)
         await phone.close()
         return measured
 

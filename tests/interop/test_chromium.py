@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.interop.judge import Judge
 from tests.peers import speech
 from tests.peers.service import Service
 
@@ -36,7 +37,7 @@ class Seen:
         return next(self.s(at) for at, state in self.raw["states"] if state == name)
 
     def event(self, kind: str, count: int = 1) -> float:
-        times = [self.s(at) for at, found in self.raw["messages"] if found == kind]
+        times = [self.s(at) for at, found in self.raw["messages"] if found["type"] == kind]
         return times[count - 1]
 
     def loud(self, begin: float, end: float = 1e9) -> list[tuple[float, float]]:
@@ -63,11 +64,12 @@ def call(service: Service, folder: Path) -> Seen:
     return Seen(json.loads(run.stdout))
 
 
-def test_the_receptionist(tmp_path: Path) -> None:
+def test_the_receptionist(tmp_path: Path, judge: Judge) -> None:
     with Service() as service:
         seen = call(service, tmp_path)
         assert service.calls() == []
     assert seen.raw["faults"] == []
+    judge.hear(event for _, event in seen.raw["messages"])
     check_page(seen)
     check_sound(seen)
     check_network(seen)

@@ -5,12 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from agents.realtime.openai_realtime import get_server_event_type_adapter
 from openai import AsyncOpenAI
-from openai.types.realtime import RealtimeServerEvent
-from pydantic import TypeAdapter
 from websockets.exceptions import ConnectionClosedOK
 
+from tests.interop.judge import Judge
 from tests.peers import speech
 from tests.peers.phone import Phone
 from tests.peers.receiver import Receiver
@@ -19,12 +17,10 @@ from tests.peers.service import Service
 pytestmark = pytest.mark.interop("espeak-ng", "sox")
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0IHJ1bg=="
-OPENAI: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
-AGENTS = get_server_event_type_adapter()
 
 
 class Watcher:
-    """Reads a connection to its end; every event must be what both SDKs' types say."""
+    """Reads a connection to its end."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -38,8 +34,6 @@ class Watcher:
             except ConnectionClosedOK:
                 return
             event = json.loads(raw)
-            OPENAI.validate_python(event)
-            AGENTS.validate_python(event)
             async with self._changed:
                 self.events.append(event)
                 self._changed.notify_all()
@@ -63,7 +57,7 @@ async def incoming(client: AsyncOpenAI, receiver: Receiver) -> Any:
     return event.data
 
 
-async def conversation(service: Service, receiver: Receiver) -> None:
+async def conversation(service: Service, receiver: Receiver) -> list[dict[str, Any]]:
     client = AsyncOpenAI(base_url=service.base_url, api_key="sk-test", webhook_secret=SECRET)
     phone = await Phone(service.sip, headers=(("X-Account", "42"),)).open()
     phone.invite()
@@ -130,13 +124,14 @@ async def conversation(service: Service, receiver: Receiver) -> None:
     assert "response.output_audio.delta" not in types
     await client.close()
     await phone.close()
+    return watcher.events
 
 
-def test_a_voice_turn_under_the_sdk() -> None:
+def test_a_voice_turn_under_the_sdk(judge: Judge) -> None:
     async def scenario() -> None:
         receiver = await Receiver().open()
         with Service(webhooks__url=receiver.url, webhooks__secret=SECRET) as service:
-            await conversation(service, receiver)
+            judge.hear(await conversation(service, receiver))
         await receiver.close()
 
     asyncio.run(scenario())

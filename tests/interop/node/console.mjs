@@ -58,7 +58,7 @@ function observe() {
     createDataChannel(...options) {
       const channel = super.createDataChannel(...options);
       channel.addEventListener("message", ({ data }) => {
-        seen.messages.push([now(), JSON.parse(data).type]);
+        seen.messages.push([now(), JSON.parse(data)]);
       });
       return channel;
     }
@@ -107,7 +107,7 @@ async function shoot(page, name) {
 const stopped = (page, count) =>
   page.waitForFunction(
     (count) =>
-      window.seen.messages.filter(([, type]) => type === "output_audio_buffer.stopped").length >= count,
+      window.seen.messages.filter(([, { type }]) => type === "output_audio_buffer.stopped").length >= count,
     count,
     { timeout: WAIT_MS },
   );

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiortc import RTCPeerConnection
 
-from tests.interop.sdk.judge import Judge
+from tests.interop.judge import Judge
 from tests.interop.sdk.peer import Bench, Told
 from tests.interop.sdk.table import Table
 from tests.peers import speech
@@ -37,17 +37,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def table(request: pytest.FixtureRequest) -> Table:
     return request.config.stash[table_key]
-
-
-@pytest.fixture(scope="session")
-def judge(
-    conforms: Callable[[dict[str, Any]], None],
-    table: Table,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Judge]:
-    judge = Judge(conforms, tmp_path_factory.mktemp("judge") / "events.jsonl")
-    yield judge
-    table.verdict = judge.zod()
 
 
 @pytest.fixture(scope="session")

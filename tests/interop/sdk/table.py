@@ -43,8 +43,6 @@ class Table:
     def __init__(self) -> None:
         self.tried: set[str] = set()
         self._passed: set[tuple[str, str]] = set()
-        self.verdict = ""
-        """What was found of all events together."""
 
     def passed(self, client: str, feature: str) -> None:
         assert feature in CLIENTS[client], f"{client} is not said to have {feature}"
@@ -69,4 +67,4 @@ class Table:
         for client in CLIENTS:
             cells = [self.cell(client, name).center(len(name)) for name in FEATURES]
             rows.append(" | ".join([client.ljust(width), *cells]))
-        return [*rows, self.verdict]
+        return rows

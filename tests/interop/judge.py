@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-NODE = Path(__file__).parent / "node"
+NODE = Path(__file__).parent / "sdk" / "node"
 # Known to the API and to openai-python, and to agents-realtime only as "any other event".
 UNKNOWN_TO_ZOD = frozenset(
     ("input_audio_buffer.dtmf_event_received", "input_audio_buffer.timeout_triggered")

@@ -100,3 +100,22 @@ def test_nobody_waits_for_the_largest_append(
             f"  {name} {len(text)} bytes: worst {probe.worst_ms:.1f} ms, usual {probe.usual_ms:.2f}"
         )
     assert probe.worst_ms < LONGEST_MS
+
+
+def test_pings_are_answered_while_clients_flood(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = append(48_000)
+    crowd = [listen(service) for _ in range(10)]
+    with LagProbe(url_of(service)) as probe:
+        for _ in range(20):
+            for websocket in crowd:
+                websocket.send(text)
+        # A ping waits for what the same client sent before it.
+        pongs = [websocket.ping() for websocket in crowd]
+        assert all(pong.wait(20) for pong in pongs)
+    with capsys.disabled():
+        print(f"  200 appends of 1 s: worst {probe.worst_ms:.1f} ms, usual {probe.usual_ms:.2f}")
+    for websocket in crowd:
+        websocket.close()
+    assert probe.worst_ms < LONGEST_MS

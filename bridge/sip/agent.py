@@ -10,11 +10,13 @@ such a request get the same answer with the same tag, made from the request and 
 
 import random
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import quote
 
 from bridge.errors import SipError
 from bridge.sip.agent_config import AgentConfig, AgentCounts, AgentStats
 from bridge.sip.auth import Credentials
+from bridge.sip.call_states import CallState
 from bridge.sip.client_transaction import client_key
 from bridge.sip.core import AgentCore
 from bridge.sip.dialog import Dialog, DialogId
@@ -23,6 +25,7 @@ from bridge.sip.invite import InviteUsage
 from bridge.sip.message import Request, Response, make_response, parse_message, stamp_source
 from bridge.sip.outgoing import OutgoingCall, OutgoingInvite
 from bridge.sip.outgoing_request import OutgoingRequest, complete
+from bridge.sip.replaces import Replaces
 from bridge.sip.server_transaction import (
     InviteServerTransaction,
     NonInviteServerTransaction,
@@ -33,6 +36,7 @@ from bridge.sip.server_transaction import (
     server_key,
 )
 from bridge.sip.transaction import Transaction
+from bridge.sip.transfer import Subscription
 from bridge.sip.uri import NameAddr, SipUri
 from bridge.sip.validation import validate
 
@@ -47,6 +51,7 @@ class UserAgent(AgentCore):
         self._outgoing: dict[UsageId, OutgoingCall] = {}
         self._dialogs: dict[DialogId, InviteUsage | OutgoingCall] = {}
         self._invites: dict[ServerKey, InviteUsage] = {}
+        self._subscriptions: dict[UsageId, Subscription] = {}
         self._last_request = 0
 
     # The wire
@@ -84,6 +89,7 @@ class UserAgent(AgentCore):
                 transaction.transport_failed(now)
         for usage in list(self._usages.values()):
             usage.flow_failed(flow, now)
+        self.config.flow_closed(flow)
 
     def flow_in_use(self, flow: Flow) -> bool:
         """A call depends on this connection."""
@@ -229,7 +235,26 @@ class UserAgent(AgentCore):
         if call := self._usages.get(usage):
             call.hangup(now, reason_header)
         elif outgoing := self._outgoing.get(usage):
-            outgoing.hangup(now)
+            outgoing.leave("hangup", now)
+
+    def refer_answer(self, usage: UsageId, status: int, now: float) -> None:
+        """Answers TransferRequested: 202, after which `notify_refer` is due, or 300 to 699."""
+        if not (status in (200, 202) or 300 <= status < 700):
+            raise ValueError(status)
+        if call := self._usages.get(usage):
+            call.transfers.answer(status, now)
+
+    def notify_refer(
+        self, usage: UsageId, status: int, reason: str, now: float, *, final: bool
+    ) -> None:
+        """How the call goes that the peer has asked for; works on when the peer has hung up.
+
+        Nothing is said to a peer that wants no news (RFC 4488).
+        """
+        if not 100 <= status < 700:
+            raise ValueError(status)
+        if subscription := self._subscriptions.get(usage):
+            subscription.notify(status, reason, now, final=final)
 
     def reinvite_answer(self, usage: UsageId, status: int, body: bytes, now: float) -> None:
         """Answers the last Reoffer: 200 with a body, or 300 to 699."""
@@ -258,6 +283,13 @@ class UserAgent(AgentCore):
     def forget(self, usage: InviteUsage) -> None:
         self._usages.pop(usage.id, None)
         self._dialogs.pop(usage.dialog.id, None)
+
+    def subscribed(self, subscription: Subscription) -> None:
+        self._subscriptions[subscription.usage] = subscription
+
+    def unsubscribed(self, subscription: Subscription) -> None:
+        if self._subscriptions.get(subscription.usage) is subscription:
+            del self._subscriptions[subscription.usage]
 
     def forget_outgoing(self, call: OutgoingCall) -> None:
         self._outgoing.pop(call.id, None)
@@ -312,9 +344,6 @@ class UserAgent(AgentCore):
         if request.method == "INVITE":
             if merge_key(request) in self._merging:
                 self._refuse(request, flow, 482)
-            elif "replaces" in request.headers:
-                # Nobody takes over a call by naming it (RFC 3891 section 8).
-                self._refuse(request, flow, 603)
             elif rejection := self.config.authenticate(request, flow):
                 self._refuse(
                     request,
@@ -325,6 +354,13 @@ class UserAgent(AgentCore):
                 )
             else:
                 self._receive_call(request, flow, now)
+        elif "replaces" in request.headers:
+            self._refuse(request, flow, 400, reason="Replaces Without INVITE")
+        elif request.method == "REFER":
+            # There is no call to transfer: a stranger would have us call somebody.
+            self._refuse(request, flow, 603)
+        elif request.method == "REGISTER" and self.config.register is not None:
+            self._register(request, flow, self.config.register(request, flow), now)
         elif request.method == "NOTIFY":
             # Served in calls only: nothing is subscribed to outside of them.
             self._refuse(request, flow, 405, headers=[("Allow", ", ".join(self.config.allow))])
@@ -339,6 +375,13 @@ class UserAgent(AgentCore):
         if too_short := self.config.too_short(request):
             self._refuse(request, flow, 422, headers=too_short)
             return
+        replaced = None
+        if "replaces" in request.headers:
+            try:
+                replaced = self._replaced_by(request)
+            except SipError as error:
+                self._refuse(request, flow, error.status or 400)
+                return
         cseq = self.rng.randrange(1, 2**16)
         dialog = Dialog.from_request(
             request, reply_flow(request, flow), local_tag=self.token(), cseq=cseq
@@ -347,11 +390,48 @@ class UserAgent(AgentCore):
         self._servers[transaction.key] = transaction
         transaction.respond(make_response(request, 100), now)
         usage = InviteUsage(self.new_usage_id(), dialog, self, transaction=transaction)
+        if replaced is not None:
+            usage.takes_over = partial(self._end_replaced, replaced.id)
         self._merging[merge_key(request)] = transaction.key
         self._invites[transaction.key] = usage
         self._usages[usage.id] = usage
         self._dialogs[dialog.id] = usage
-        self.emit(IncomingCall(usage.id, request, flow))
+        named = None if replaced is None else replaced.id
+        self.emit(IncomingCall(usage.id, request, flow, named))
+
+    def _replaced_by(self, request: Request) -> InviteUsage | OutgoingCall:
+        """The call whose place a new one is to take (RFC 3891 section 3). Raises SipError."""
+        lines = request.headers.get_all("replaces")
+        if len(lines) != 1:
+            raise SipError("Repeated Replaces", status=400)
+        named = Replaces.parse(lines[0])
+        found = [self._dialogs[key] for key in named.dialogs if key in self._dialogs]
+        if len(found) != 1:
+            raise SipError("no such dialog", status=481)
+        (replaced,) = found
+        if replaced.is_leaving or not self.config.replaces:
+            raise SipError("Decline", status=603)
+        if isinstance(replaced, InviteUsage):
+            if replaced.state is CallState.RINGING:
+                # It rings here: there is nobody yet whose place could be taken.
+                raise SipError("no such dialog", status=481)
+            if named.early_only:
+                raise SipError("it is answered already", status=486)
+        return replaced
+
+    def _end_replaced(self, usage: UsageId, now: float) -> None:
+        if call := self._usages.get(usage) or self._outgoing.get(usage):
+            call.leave("replaced", now)
+
+    def _register(self, request: Request, flow: Flow, response: Response, now: float) -> None:
+        if response.status == 401:
+            # To a stranger: nothing is kept, a copy gets another challenge.
+            self.stats.refused += 1
+            self.send(reply_flow(request, flow), bytes(response))
+            return
+        transaction = NonInviteServerTransaction(request, flow, self, now)
+        self._servers[transaction.key] = transaction
+        transaction.respond(response, now)
 
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         usage = self._usage_of(request)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.sip.events import Flow
-from bridge.sip.message import Rejection, Request
+from bridge.sip.message import Rejection, Request, Response
 
 ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "NOTIFY", "PRACK")
 
@@ -15,6 +15,10 @@ def admit_all(flow: Flow) -> bool:
 
 def no_questions(request: Request, flow: Flow) -> Rejection | None:
     return None
+
+
+def forget_nothing(flow: Flow) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class AgentConfig:
     """False: whatever comes by this flow is met with silence."""
     authenticate: Callable[[Request, Flow], Rejection | None] = no_questions
     """Asked for each new INVITE; what it returns is the answer, a 401 for one."""
+    transfers: bool = False
+    """REFER in calls is reported (`TransferRequested`); declined with 603 otherwise."""
+    replaces: bool = False
+    """New calls may take the place of others whose tags they name (RFC 3891)."""
+    register: Callable[[Request, Flow], Response] | None = None
+    """Answers REGISTER; without it nobody can register here."""
+    flow_closed: Callable[[Flow], None] = forget_nothing
+    """Told of connections that ended, for a registrar."""
     session_expires: int = 0
     """Seconds (RFC 4028) to ask of callers who can refresh but do not propose to; 0: none."""
     min_session_expires: int = 90
@@ -36,6 +48,12 @@ class AgentConfig:
     max_transactions: int = 20_000
     """Finished ones count for 32 s."""
     retry_after_s: int = 5
+
+    def __post_init__(self) -> None:
+        methods = {"REFER": self.transfers, "REGISTER": self.register is not None}
+        options = {"replaces": self.replaces, "norefersub": self.transfers}
+        object.__setattr__(self, "allow", _with(self.allow, methods))
+        object.__setattr__(self, "supported", _with(self.supported, options))
 
     def too_short(self, request: Request) -> list[tuple[str, str]]:
         """The headers of a 422 (RFC 4028 section 9), if the request deserves one."""
@@ -45,6 +63,10 @@ class AgentConfig:
         if asked[0] >= self.min_session_expires:
             return []
         return [("Min-SE", str(self.min_session_expires))]
+
+
+def _with(listed: tuple[str, ...], more: Mapping[str, bool]) -> tuple[str, ...]:
+    return (*listed, *(name for name, wanted in more.items() if wanted and name not in listed))
 
 
 @dataclass(slots=True)

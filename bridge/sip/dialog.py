@@ -8,6 +8,7 @@ from bridge.errors import SipError
 from bridge.ids import SipCallId
 from bridge.sip.events import Flow
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.replaces import Replaces
 from bridge.sip.transaction import is_reliable
 from bridge.sip.uri import DEFAULT_PORT, NameAddr, SipUri
 
@@ -87,7 +88,7 @@ class Dialog:
     @property
     def replaces(self) -> str:
         """This dialog in a Replaces header that the peer will get (RFC 3891 section 6.1)."""
-        return f"{self.call_id};to-tag={self.remote_tag};from-tag={self.local_tag}"
+        return str(Replaces(self.call_id, self.remote_tag or "0", self.local_tag))
 
     def accept(self, request: Request) -> bool:
         """Take the CSeq of a request; False when it is out of order (section 12.2.2).

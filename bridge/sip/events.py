@@ -12,9 +12,19 @@ RequestId = NewType("RequestId", int)
 """Names one request outside of calls."""
 
 EndCause = Literal[
-    "bye", "hangup", "rejected", "no_ack", "no_prack", "transport", "timeout", "gone", "expired"
+    "bye",
+    "hangup",
+    "rejected",
+    "no_ack",
+    "no_prack",
+    "transport",
+    "timeout",
+    "gone",
+    "expired",
+    "replaced",
 ]
-"""`gone`: the peer knows of no such call; `expired`: no session refresh came in time."""
+"""`gone`: the peer knows of no such call; `expired`: no session refresh came in time;
+`replaced`: another call has taken its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class IncomingCall:
     request: Request
     """`body.session_description` finds the offer; there is none when it is ours to make."""
     flow: Flow
+    replaces: UsageId | None = None
+    """The call whose place it takes (RFC 3891): that one ends when this one is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,19 @@ class ReferProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The peer asks us to call `refer_to` in its place; waits for `refer_answer`."""
+
+    usage: UsageId
+    refer_to: str
+    """A URI, without what was embedded in it."""
+    replaces: str | None
+    """For `OutgoingInvite.replaces`: the call that the new one is to replace over there."""
+    referred_by: str | None
+    """A name-addr, checked but not proven."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDone:
     """The end of a request outside of calls."""
 
@@ -160,5 +185,6 @@ Event = (
     | OutgoingFailed
     | ReofferDone
     | ReferProgress
+    | TransferRequested
     | RequestDone
 )

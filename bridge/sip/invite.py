@@ -25,7 +25,6 @@ from bridge.sip.events import (
 )
 from bridge.sip.farewell import Farewell
 from bridge.sip.grammar import FORBIDDEN_IN_LINE
-from bridge.sip.host import Host
 from bridge.sip.message import Request, Response, make_response
 from bridge.sip.offers import Method, Offers
 from bridge.sip.outgoing_request import Unheeded
@@ -35,9 +34,10 @@ from bridge.sip.server_transaction import InviteServerTransaction, ServerTransac
 from bridge.sip.session_timer import SessionTimer
 from bridge.sip.timers import REFRESH_PROVISIONAL, Timer
 from bridge.sip.transaction import is_reliable
+from bridge.sip.transfer import SubscriptionHost, Transfers
 
 
-class UsageHost(Host, Protocol):
+class UsageHost(SubscriptionHost, Protocol):
     def forget(self, usage: "InviteUsage") -> None:
         """The call is over, on the wire as well."""
         ...
@@ -68,6 +68,9 @@ class InviteUsage:
         """The last session description that we sent."""
         self.owed_ack: Callable[[bytes], None] | None = None
         """The 2xx to our INVITE carried the offer; takes the answer."""
+        self.transfers = Transfers(self, host)
+        self.takes_over: Callable[[float], None] | None = None
+        """Ends the call whose place this one takes."""
         self._referral: Referral | None = None
         self._peer_allows: frozenset[str] = frozenset()
         self._reason: str | None = None
@@ -110,6 +113,8 @@ class InviteUsage:
         if self.transaction is not None and self.state is CallState.RINGING:
             self._accept_invite(self.transaction, body, now)
             self._go(Step.ANSWER)
+            if self.takes_over is not None:
+                self.takes_over(now)
 
     def reject(
         self, status: int, now: float, reason: str | None, headers: Iterable[tuple[str, str]]
@@ -190,7 +195,7 @@ class InviteUsage:
     def receive(self, transaction: ServerTransaction, now: float) -> None:
         """A request of the dialog, other than ACK and CANCEL."""
         request = transaction.request
-        if self.state in (CallState.ENDING, CallState.LEAVING) and request.method != "BYE":
+        if self.is_leaving and request.method != "BYE":
             self.refuse(transaction, 481, now)
             return
         if not self.dialog.accept(request):
@@ -210,6 +215,10 @@ class InviteUsage:
                 self._notified(transaction, now)
             case "PRACK":
                 self._acknowledged_early(transaction, now)
+            case "REFER" if self.state is CallState.RINGING:
+                self.refuse_for_now(transaction, now)
+            case "REFER":
+                self.transfers.receive(transaction, now)
             case _:
                 headers = self.host.capabilities(self.dialog.flow, request)
                 transaction.respond(self._response(request, 200, headers), now)
@@ -254,6 +263,11 @@ class InviteUsage:
             self.host.timers.start(self, timer, now + REFRESH_PROVISIONAL)
 
     # For what works inside this usage
+
+    @property
+    def is_leaving(self) -> bool:
+        """The call is over for its owner, though not on the wire."""
+        return self.state in (CallState.LEAVING, CallState.ENDING)
 
     @property
     def may_offer(self) -> bool:
@@ -415,12 +429,13 @@ class InviteUsage:
 
     def _end(self, step: Step, cause: EndCause, now: float) -> None:
         """Tell the owner, once: in LEAVING and ENDING it has heard already."""
-        told = self.state in (CallState.LEAVING, CallState.ENDING)
+        told = self.is_leaving
         unanswered = self.state is CallState.RINGING
         self._go(step)
         self.timer.stop()
         if self._referral is not None:
             self._referral.end()
+        self.transfers.end(now)
         if self.state is not CallState.LEAVING:
             self._settle(now, refuse_invite=unanswered and step is Step.BYE)
         if not told:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from bridge.errors import SipError
+from bridge.sip import replaces
 from bridge.sip.answers import Acks
 from bridge.sip.auth import Credentials
 from bridge.sip.body import SDP, session_description
@@ -19,6 +20,7 @@ from bridge.sip.client_transaction import ClientTransaction, cancellation
 from bridge.sip.dialog import MAX_FORWARDS, Dialog
 from bridge.sip.events import (
     CallEnded,
+    EndCause,
     Flow,
     OutgoingAnswered,
     OutgoingFailed,
@@ -105,6 +107,8 @@ class OutgoingInvite:
     """Without one the callee makes the offer, and `acknowledge` brings our answer."""
     credentials: Credentials | None = None
     contact_user: str = ""
+    replaces: str = ""
+    """The dialog whose place it takes at the callee (RFC 3891), as a REFER has named it."""
     session_expires: int = 0
     """Seconds to propose (RFC 4028); 0: the callee may."""
     reliable: bool = True
@@ -152,14 +156,18 @@ class OutgoingCall:
 
     # What the owner wants
 
-    def hangup(self, now: float) -> None:
+    def leave(self, cause: EndCause, now: float) -> None:
         if self.state not in LIVE:
             return
         ringing = self.state is OutgoingState.PROCEEDING
         self._go(OutgoingStep.HANGUP)
-        self.host.emit(CallEnded(self.id, "hangup"))
+        self.host.emit(CallEnded(self.id, cause))
         if ringing:
             self._cancel(now)
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.state not in LIVE
 
     # What the peer wants
 
@@ -347,6 +355,7 @@ class OutgoingCall:
             ("Supported", ", ".join(self._supported())),
             *self._interval_lines(),
             *self._challenged.lines,
+            *self._replaces_lines(),
             *call.headers,
             ("User-Agent", host.config.user_agent),
         ]
@@ -358,6 +367,12 @@ class OutgoingCall:
         # An offer in a reliable response would need its answer in the PRACK.
         reliable = self._call.reliable and bool(self._call.body)
         return tuple(tag for tag in self.host.config.supported if reliable or tag != "100rel")
+
+    def _replaces_lines(self) -> list[tuple[str, str]]:
+        # A callee who does not know the header would ring as for any call.
+        if not self._call.replaces:
+            return []
+        return [("Replaces", self._call.replaces), ("Require", replaces.OPTION)]
 
     def _interval_lines(self) -> list[tuple[str, str]]:
         lines = []

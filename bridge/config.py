@@ -23,6 +23,14 @@ class Auth(Section):
     api_keys: list[str] = []
 
 
+class Digest(Section):
+    """Who may send us requests, by name and password."""
+
+    users: dict[str, str] = {}
+    realm: str = ""
+    algorithms: list[Literal["SHA-256", "MD5"]] = ["SHA-256", "MD5"]
+
+
 class Trunk(Section):
     addresses: list[str] = []
     uri: str = ""
@@ -32,8 +40,10 @@ class Trunk(Section):
     # `register` itself is a method of every class that pydantic makes.
     registers: bool = Field(default=False, alias="register")
     registrar: str = ""
-    codecs: list[Literal["PCMU", "PCMA"]] = []
+    codecs: list[CodecName] = []
     srtp: Literal["off", "optional", "required"] = "off"
+    digest: Digest = Digest()
+    header_in: list[str] = ["*"]
     header_out: dict[str, str] = {}
     caller_ids: list[str] = []
     prefixes: list[str] = []
@@ -63,7 +73,7 @@ class Rtp(Section):
     port_min: Port = 20000
     port_max: Port = 29999
     advertised_address: str = ""
-    codecs: list[Literal["PCMU", "PCMA"]] = ["PCMU", "PCMA"]
+    codecs: list[CodecName] = ["PCMU", "PCMA"]
 
 
 class WebRtc(Section):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bridge.errors import ConflictError
 from bridge.ids import CallId, SessionId
+from bridge.legs.sip_headers import extras
 
 
 class CallState(StrEnum):
@@ -80,6 +81,7 @@ class Call:
             "state": self.state.value,
             "from": self.header("From") or self.sender or None,
             "to": self.header("To") or self.to or None,
+            "headers": [{"name": name, "value": value} for name, value in extras(self.headers)],
             "session_id": self.session_id,
             "model": self.model or None,
             "started_at": round(self.started_at, 3),

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +18,18 @@ from bridge.calls.trunks import (
 from bridge.errors import RequestError
 from bridge.legs.sip import DialOrder
 from bridge.legs.sip_leg import LegTerms
+from bridge.sip.digest_gate import DigestGate
 from bridge.sip.events import Flow
-from bridge.sip.message import Request
+from bridge.sip.message import Rejection, Request
 
 log = logging.getLogger(__name__)
 
 MAX_RING_S = 600
+WRONG_PASSWORD = {
+    "status": 401,
+    "why": "the password is not the one of that user",
+    "change": "sip.trunks.<name>.digest.users, or what the caller is configured with",
+}
 DROPPED_EVERY_S = 10.0  # scanners knock all day: one line in that time says enough
 
 
@@ -66,11 +73,22 @@ class CallPolicy:
         *,
         now: Callable[[], float],
         insecure_keys: bool = False,
+        rng: random.Random | None = None,
     ) -> None:
         self._sources = sources
         self._trunks = trunks
         self._now = now
         self._insecure_keys = insecure_keys
+        self._gates = {
+            trunk.name: DigestGate(
+                trunk.realm or trunk.name,
+                trunk.users.get,
+                rng or random.SystemRandom(),
+                algorithms=trunk.algorithms,
+            )
+            for trunk in trunks
+            if trunk.users
+        }
         self._told_at: float | None = None
         self._dropped = 0
 
@@ -79,7 +97,8 @@ class CallPolicy:
             return True
         match = self._trunks.match(address)
         if match.trunk is not None:
-            return True
+            gate = self._gates.get(match.trunk.name)
+            return gate is None or not gate.blocked(address, self._now())
         self._dropped += 1
         now = self._now()
         if self._told_at is None or now - self._told_at >= DROPPED_EVERY_S:
@@ -94,6 +113,18 @@ class CallPolicy:
             )
             self._told_at, self._dropped = now, 0
         return False
+
+    def authenticate(self, request: Request, flow: Flow, now: float) -> Rejection | None:
+        """What to answer an INVITE whose caller has not proven who it is."""
+        trunk = self._trunks.match(flow.remote[0], request).trunk
+        gate = self._gates.get(trunk.name) if trunk is not None else None
+        if gate is None:
+            return None
+        failed = gate.stats.failed
+        rejection = gate.check(request, flow.remote[0], now)
+        if gate.stats.failed > failed:
+            log.warning("INVITE refused", extra={"from": flow.remote[0]} | WRONG_PASSWORD)
+        return rejection
 
     def terms(self, request: Request, flow: Flow, now: float) -> LegTerms:
         """Raises OverloadedError past the caps of the trunk."""
@@ -110,6 +141,7 @@ class CallPolicy:
             srtp=trunk.srtp,
             allow_insecure_keys=self._insecure_keys,
             trusted=True,
+            header_in=trunk.header_in,
         )
 
     def released(self, terms: LegTerms) -> None:

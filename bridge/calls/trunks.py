@@ -12,6 +12,7 @@ from typing import Literal
 
 from bridge.errors import ConfigError, OverloadedError, RequestError, SipError
 from bridge.sip.auth import Credentials
+from bridge.sip.digest_gate import ALGORITHMS
 from bridge.sip.message import Request
 from bridge.sip.uri import SipUri
 
@@ -50,8 +51,13 @@ class Trunk:
     codecs: tuple[str, ...] = ()
     """In the order we prefer; empty takes the service's."""
     srtp: Srtp = "off"
-    header_in: tuple[str, ...] = ()
-    """Names passed on from this trunk's calls; `X-*` stands for all that begin so."""
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Names and passwords; with any, callers of this trunk must prove to be one of them."""
+    realm: str = ""
+    """Shown to callers that are challenged; the trunk's name unless given."""
+    algorithms: tuple[str, ...] = ALGORITHMS
+    header_in: tuple[str, ...] = ("*",)
+    """Extras passed on from this trunk's calls; `X-*` stands for all that begin so."""
     header_out: Mapping[str, str] = field(default_factory=dict)
     caller_ids: tuple[str, ...] = ()
     """Numbers we may show; the first one unless the call asks for another."""
@@ -215,17 +221,6 @@ def refuse_control(text: str, param: str) -> None:
     for character, words in _CONTROL.items():
         if character in text:
             raise RequestError(f"{param} contains {words}", param=param)
-
-
-def headers_in(trunk: Trunk, request: Request) -> list[tuple[str, str]]:
-    """What the trunk's allow-list lets through, in the order of the message."""
-    exact = {name.lower() for name in trunk.header_in if not name.endswith("*")}
-    stems = tuple(name[:-1].lower() for name in trunk.header_in if name.endswith("*"))
-    return [
-        (name, value)
-        for name, value in request.headers
-        if name.lower() in exact or (stems and name.lower().startswith(stems))
-    ]
 
 
 def is_private_host(host: str) -> bool:

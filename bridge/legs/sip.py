@@ -21,7 +21,7 @@ from bridge.sip.auth import Credentials
 from bridge.sip.body import session_description
 from bridge.sip.dns import Resolver
 from bridge.sip.events import Event, Flow, IncomingCall, RequestDone, UsageId
-from bridge.sip.message import Request
+from bridge.sip.message import Rejection, Request
 from bridge.sip.outgoing import OutgoingInvite
 from bridge.sip.register import RegistrationConfig
 from bridge.sip.resolver import ResolveError
@@ -80,6 +80,10 @@ class Policy(Protocol):
         """Of a new call. Raises BridgeError, which refuses it."""
         ...
 
+    def authenticate(self, request: Request, flow: Flow, now: float, /) -> Rejection | None:
+        """What a new INVITE is answered whose caller has not proven who it is."""
+        ...
+
     def released(self, terms: LegTerms, /) -> None:
         """A call on these terms is over."""
         ...
@@ -131,6 +135,7 @@ class SipLegs:
                 max_usages=settings.max_calls,
                 session_expires=SESSION_EXPIRES_S,
                 admit=lambda flow: policy.admits(flow.remote[0]),
+                authenticate=lambda request, flow: policy.authenticate(request, flow, self.now()),
             ),
             rng,
         )

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from bridge.errors import SdpError
 from bridge.legs.base import LegListener, LegResult
+from bridge.legs.sip_headers import shown
 from bridge.legs.sip_media import SipMedia
 from bridge.media.stream import AudioStream
 from bridge.sip.agent import UserAgent
@@ -27,9 +28,6 @@ from bridge.sip.info_dtmf import parse_info
 
 log = logging.getLogger(__name__)
 
-CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
-# Only a trusted peer's word counts for who calls (RFC 3325 section 5).
-ASSERTED = frozenset({"p-asserted-identity", "p-preferred-identity"})
 HELD_TIMEOUT_S = 3600.0
 
 RINGING = 180
@@ -60,6 +58,7 @@ class LegTerms:
     srtp: Literal["off", "optional", "required"] = "off"
     allow_insecure_keys: bool = False
     trusted: bool = False
+    header_in: tuple[str, ...] = ("*",)
 
 
 class Phones(Protocol):
@@ -121,8 +120,7 @@ class SipLeg:
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
-        dropped = CREDENTIALS if self.terms.trusted else CREDENTIALS | ASSERTED
-        return tuple(entry for entry in self._headers if entry[0].lower() not in dropped)
+        return shown(self._headers, self.terms.header_in, trusted=self.terms.trusted)
 
     # Verbs
 

@@ -8,7 +8,6 @@ from bridge.calls.trunks import (
     check_headers,
     check_target,
     destination_allowed,
-    headers_in,
     is_private_host,
 )
 from bridge.errors import ConfigError, OverloadedError, RequestError
@@ -244,13 +243,6 @@ def test_outgoing_headers() -> None:
         with pytest.raises(RequestError) as caught:
             check_headers({name: value})
         assert caught.value.param == param
-
-
-def test_incoming_headers() -> None:
-    request = invite("sip:us", ("X-A", "1"), ("Diversion", "<sip:d>"), ("Via", "v"), ("x-b", "2"))
-    trunk = replace(TWILIO, header_in=("X-*", "diversion"))
-    assert headers_in(trunk, request) == [("X-A", "1"), ("Diversion", "<sip:d>"), ("x-b", "2")]
-    assert headers_in(TWILIO, request) == []
 
 
 @pytest.mark.parametrize(

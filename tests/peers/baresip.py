@@ -31,6 +31,7 @@ class Baresip:
         settings: Sequence[str] = (),
         answers: bool = False,
         encrypts: bool = False,
+        password: str = "",
     ) -> None:
         """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all."""
         self.events: list[dict[str, Any]] = []
@@ -64,6 +65,7 @@ class Baresip:
         ]
         (home / "config").write_text("\n".join(lines) + "\n")
         account = f"<sip:caller@127.0.0.1:{port};transport={transport}>;regint=0"
+        account += f";auth_user=caller;auth_pass={password}" if password else ""
         account += ";answermode=auto" * answers + ";mediaenc=srtp-mand" * encrypts
         (home / "accounts").write_text(f"{account};audio_codecs={NAMES[codec]}\n")
         (home / "contacts").write_text("")

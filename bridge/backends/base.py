@@ -1,8 +1,8 @@
 """What a voice model is to a session: a capability set, verbs to call, events to hear."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Capabilities:
     """Has something to say before the caller does, without being told what."""
     loops_audio: bool = False
     """Emits LoopAudio for what it hears, outside any response."""
+    answers_turns: bool = False
+    """Begins the response to a turn itself, and tells by ResponseBegun."""
     max_input_tokens: int = 28_672
     """Of one request; older items are left out by the session's `truncation`."""
 
@@ -46,6 +48,10 @@ class Generate:
     voice: str = ""
     speed: float = 1.0
     max_output_tokens: int | None = None
+    in_conversation: bool = True
+    """False: what it says does not become part of the conversation."""
+    own_input: bool = False
+    """`items` were given for this response; they are not the conversation's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,18 @@ class ResponseFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseBegun:
+    """The model speaks unasked: `generate` is called before this returns, unless one is active."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A server event in wire shape that needs no more than to reach all clients."""
+
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class LoopAudio:
     pcm: Pcm
 
@@ -140,7 +158,7 @@ ListeningEvent = (
     SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
-BackendEvent = ListeningEvent | ResponseEvent | LoopAudio | CallAction
+BackendEvent = ListeningEvent | ResponseEvent | ResponseBegun | Relay | LoopAudio | CallAction
 
 Emit = Callable[[BackendEvent], None]
 
@@ -180,3 +198,16 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A backend whose model keeps a conversation of its own, which must follow the session's."""
+
+    def follow(self, items: Callable[[], Sequence[Mapping[str, Any]]], /) -> None:
+        """Called before `start`: `items` is the conversation as heard, in wire shape."""
+        ...
+
+    def told(self, event: Mapping[str, Any], /) -> None:
+        """What all clients were just told: the log of every change of the conversation."""
+        ...

@@ -96,6 +96,8 @@ class Generation:
                 voice=config.voice,
                 speed=config.speed,
                 max_output_tokens=limit if isinstance(limit, int) else None,
+                in_conversation=config.in_conversation,
+                own_input=config.input is not None,
             )
         )
         return response

@@ -48,6 +48,9 @@ class StartResponse:
     voice: str
     speed: float
     max_output_tokens: int | None
+    in_conversation: bool = True
+    own_input: bool = False
+    """`items` were given for this response alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,14 @@ class RealtimeServer:
         active = self._generation.active
         return None if active is None else active.id
 
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The conversation as heard, in wire shape; sound only where its words are not known."""
+        return [
+            item.as_dict(audio=any(part.words is None for part in item.content or ()))
+            for item in self._conversation
+        ]
+
     def take(self) -> list[Output]:
         return self._outbox.take()
 
@@ -327,6 +335,10 @@ class RealtimeServer:
         kind = RequestError.type
         self._outbox.send(events.error(kind, code, message, None, None))
 
+    def relay(self, event: dict[str, Any]) -> None:
+        """An event that is the model's own; every client gets it."""
+        self._outbox.send(event)
+
     def finish(self, now: float, *, reason: str = "") -> None:
         """The caller or the owner leaves: what is open is closed, and nothing new begins.
 
@@ -354,17 +366,18 @@ class RealtimeServer:
             self._generation.interrupt(_nothing)
         self._watch(now)
 
-    def speech_stopped(self, audio_ms: int, now: float) -> None:
+    def speech_stopped(self, audio_ms: int, now: float, *, answer: bool = True) -> None:
+        """`answer` is false where the model begins its answer itself."""
         # What the caller heard comes before what was said to it.
-        self._playback.when_settled(lambda: self._turn_ended(audio_ms))
+        self._playback.when_settled(lambda: self._turn_ended(audio_ms, answer=answer))
         self._watch(now)
 
-    def _turn_ended(self, audio_ms: int) -> None:
+    def _turn_ended(self, audio_ms: int, *, answer: bool) -> None:
         if not self._turns.speech_stopped(audio_ms):
             return
         self._idle.caller_spoke()
         detection = self._config.turn_detection
-        if detection and detection.create_response:
+        if answer and detection and detection.create_response:
             self._answer()
 
     def _answer(self) -> None:

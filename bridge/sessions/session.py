@@ -53,6 +53,8 @@ def _generate(order: wanted.StartResponse) -> base.Generate:
         voice=order.voice,
         speed=order.speed,
         max_output_tokens=order.max_output_tokens,
+        in_conversation=order.in_conversation,
+        own_input=order.own_input,
     )
 
 
@@ -118,6 +120,9 @@ class Session:
                 max_input_tokens=backend.capabilities.max_input_tokens,
             ),
         )
+        self._follower = backend if isinstance(backend, base.Follower) else None
+        if self._follower is not None:
+            self._follower.follow(lambda: self._server.items)
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
         self._last_word: ResponseId | None = None
@@ -260,6 +265,10 @@ class Session:
                 return
             case base.CallAction(response_id):
                 self._last_word = response_id
+            case base.ResponseBegun():
+                self._server.create_response(self._loop.time())
+            case base.Relay(told):
+                self._server.relay(told)
             case (
                 base.SpeechStarted()
                 | base.SpeechStopped()
@@ -278,7 +287,8 @@ class Session:
             case base.SpeechStarted(audio_ms):
                 server.speech_started(audio_ms, now)
             case base.SpeechStopped(audio_ms):
-                server.speech_stopped(audio_ms, now)
+                answer = not self._backend.capabilities.answers_turns
+                server.speech_stopped(audio_ms, now, answer=answer)
             case base.TranscriptDelta(item_id, delta):
                 server.transcript_delta(item_id, delta)
             case base.TranscriptCompleted(item_id, transcript, audio_s):
@@ -354,6 +364,8 @@ class Session:
         match output:
             case wanted.Send(event, to):
                 self._clients.push(_encode(event).decode(), to=to)
+                if to is None and self._follower is not None:
+                    self._follower.told(event)
             case wanted.Play() | wanted.FinishPlay():
                 self._play(output)
             case wanted.ClearPlayout():

@@ -1,10 +1,11 @@
 """From packets to whole frames, a class per kind of codec: jitter, loss and odd sizes end here."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 
-from bridge.audio.codecs import PCMA, Codec
+from bridge.audio.codecs import G722, OPUS, PCMA, Codec
 from bridge.audio.frames import MODEL_FRAME, MODEL_RATE, Pcm, samples_per_frame
 from bridge.audio.g711 import (
     ALAW_SILENCE,
@@ -14,13 +15,15 @@ from bridge.audio.g711 import (
     ulaw_decode,
     ulaw_encode,
 )
+from bridge.audio.g722 import SAMPLE_RATE as G722_RATE, SAMPLES_PER_OCTET, G722Decoder
 from bridge.audio.levels import rms
-from bridge.audio.opus import CLOCK_RATE, OpusDecoder, OpusError, packet_duration
+from bridge.audio.opus import OpusDecoder, OpusError, packet_duration
+from bridge.audio.resample import ResamplerBank
 from bridge.media.jitter import JitterBuffer, Lost
 
 G711_FRAME = 160  # octets, which are samples
 G711_FADE = 480  # samples: a repetition is gone after 60 ms, as in G.711 appendix I
-G711_MAX_PAYLOAD = 1600  # 200 ms: nobody sends longer packets, and junk may be 64 KiB
+MAX_OCTETS = 1600  # 200 ms: nobody sends longer packets, and junk may be 64 KiB
 QUIET_RMS = 200.0  # -44 dBFS: room noise on a telephone
 OPUS_CONCEALED_FRAMES = 5  # libopus fades to nothing within 100 ms; after that zeros are cheaper
 
@@ -30,7 +33,7 @@ class G711Inbound:
 
     def __init__(self, codec: Codec) -> None:
         self._take_law(codec)
-        self.jitter = JitterBuffer(codec.clock_rate, duration=_g711_duration, quiet=self._is_quiet)
+        self.jitter = JitterBuffer(codec.clock_rate, duration=_octets, quiet=self._is_quiet)
         self.concealed = 0
         self._rest = b""
         self._last = self.silence
@@ -99,20 +102,18 @@ class G711Inbound:
         return rms(self._decode(np.frombuffer(payload, np.uint8))) < QUIET_RMS
 
 
-def _g711_duration(payload: bytes) -> int:
-    return len(payload) if len(payload) <= G711_MAX_PAYLOAD else 0
+def _octets(payload: bytes) -> int:
+    return len(payload) if len(payload) <= MAX_OCTETS else 0
 
 
-class OpusInbound:
-    """Gives frames of 480 samples at 24 kHz: a decoder has a state, so nothing is batched."""
+class SingleInbound(ABC):
+    """Gives frames of 480 samples at 24 kHz, of a codec that has a state per call."""
 
-    def __init__(self) -> None:
-        self.jitter = JitterBuffer(CLOCK_RATE, duration=packet_duration, quiet=_is_opus_silence)
+    def __init__(self, jitter: JitterBuffer) -> None:
+        self.jitter = jitter
         self.concealed = 0
         self.silence = np.zeros(MODEL_FRAME, np.int16)
-        self._decoder = OpusDecoder(MODEL_RATE)
         self._rest = np.empty(0, np.int16)
-        self._conceal_left = 0
 
     def pull(self, now: float) -> list[Pcm]:
         """The frames due by now: usually one."""
@@ -125,6 +126,33 @@ class OpusInbound:
             else:
                 self._split(pcm, frames)
         return frames
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the decoder."""
+
+    @abstractmethod
+    def _sound(self, packet: bytes) -> Pcm: ...
+
+    @abstractmethod
+    def _conceal(self, lost: Lost) -> Pcm: ...
+
+    def _split(self, pcm: Pcm, frames: list[Pcm]) -> None:
+        pcm = np.concatenate((self._rest, pcm))
+        whole = len(pcm) - len(pcm) % MODEL_FRAME
+        frames += (pcm[at : at + MODEL_FRAME] for at in range(0, whole, MODEL_FRAME))
+        self._rest = pcm[whole:]
+
+
+class OpusInbound(SingleInbound):
+    """By libopus, which knows how to conceal."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            JitterBuffer(OPUS.clock_rate, duration=packet_duration, quiet=_is_opus_silence)
+        )
+        self._decoder = OpusDecoder(MODEL_RATE)
+        self._conceal_left = 0
 
     def close(self) -> None:
         self._decoder.close()
@@ -139,18 +167,35 @@ class OpusInbound:
 
     def _conceal(self, lost: Lost) -> Pcm:
         self.concealed += 1
-        samples = lost.duration * MODEL_RATE // CLOCK_RATE
+        samples = lost.duration * MODEL_RATE // OPUS.clock_rate
         # libopus conceals multiples of 2.5 ms only.
         if lost.muted or self._conceal_left <= 0 or samples % 60:
             return np.zeros(samples, np.int16)
         self._conceal_left -= 1
         return self._decoder.conceal(samples)
 
-    def _split(self, pcm: Pcm, frames: list[Pcm]) -> None:
-        pcm = np.concatenate((self._rest, pcm))
-        whole = len(pcm) - len(pcm) % MODEL_FRAME
-        frames += (pcm[at : at + MODEL_FRAME] for at in range(0, whole, MODEL_FRAME))
-        self._rest = pcm[whole:]
+
+class G722Inbound(SingleInbound):
+    """16 kHz to the model's 24 kHz."""
+
+    def __init__(self) -> None:
+        super().__init__(JitterBuffer(G722.clock_rate, duration=_octets, quiet=lambda _: False))
+        self._decoder = G722Decoder()
+        self._bank = ResamplerBank(G722_RATE, MODEL_RATE, capacity=1)
+        self._row = np.zeros(1, np.intp)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _sound(self, packet: bytes) -> Pcm:
+        return self._up(self._decoder.decode(packet))
+
+    def _conceal(self, lost: Lost) -> Pcm:
+        self.concealed += 1
+        return self._up(np.zeros(lost.duration * SAMPLES_PER_OCTET, np.int16))
+
+    def _up(self, pcm: Pcm) -> Pcm:
+        return self._bank.process(self._row, pcm.reshape(1, -1)).reshape(-1)
 
 
 def _is_opus_silence(packet: bytes) -> bool:
@@ -158,13 +203,15 @@ def _is_opus_silence(packet: bytes) -> bool:
     return len(packet) <= 3
 
 
-Inbound = G711Inbound | OpusInbound
+Inbound = G711Inbound | SingleInbound
 
 
 def inbound_for(codec: Codec) -> Inbound:
     """Raises ValueError for a codec that no packet can be read with."""
-    if codec.name == "opus":
+    if codec is OPUS:
         return OpusInbound()
+    if codec is G722:
+        return G722Inbound()
     if samples_per_frame(codec.clock_rate) == G711_FRAME:
         return G711Inbound(codec)
     raise ValueError(f"no way to read {codec.name}")

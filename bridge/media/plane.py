@@ -1,7 +1,7 @@
 """The batched tick: 20 ms of every call at once, both ways.
 
 All G.711 calls share one decode, one resampler product, one encode and one array of packets; a
-call's own work is to hand a frame over. Opus has a state per call and goes through libopus singly.
+call's own work is to hand a frame over. Opus and G.722 have a state per call and go singly.
 Calls may come and go inside callbacks: such changes take effect when the tick is over.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.audio.codecs import OPUS, PCMA
+from bridge.audio.codecs import PCMA
 from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME, MODEL_RATE, Pcm, samples_per_frame
 from bridge.audio.g711 import (
     ALAW_SILENCE,
@@ -23,9 +23,9 @@ from bridge.audio.g711 import (
     ulaw_encode,
 )
 from bridge.audio.goertzel import ToneDetector
-from bridge.audio.opus import OpusEncoder
 from bridge.audio.resample import ResamplerBank
-from bridge.media.inbound import G711Inbound, OpusInbound
+from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
+from bridge.media.outbound import Outbound, outbound_for
 from bridge.media.packing import Packing
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
@@ -35,7 +35,6 @@ FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the f
 MARKER = 0x80
 G711_RATE = 8000
 G711_FRAME = samples_per_frame(G711_RATE)
-OPUS_STEP = samples_per_frame(OPUS.clock_rate)
 # Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
 # from the second on the row is what a silent row is.
 TAIL = 2
@@ -273,17 +272,16 @@ class _G711Rows:
         self._free = list(range(have + CHUNK - 1, have - 1, -1))
 
 
-class _OpusRow:
-    """One call's encoder and packet header."""
+class _SingleRow:
+    """One call's codec and packet header, for codecs that cannot be batched."""
 
-    def __init__(self, stream: AudioStream, inbound: OpusInbound) -> None:
+    def __init__(self, stream: AudioStream, inbound: SingleInbound) -> None:
         self.stream = stream
         self._inbound = inbound
         self.timestamp = secrets.randbits(32)
         self._sequence_number = secrets.randbits(15)
-        self._encoder = OpusEncoder(MODEL_RATE)
+        self._outbound: Outbound = outbound_for(stream.codec, repairs=stream.repairs)
         self._quiet = np.zeros(MODEL_FRAME, np.int16)
-        self._silence = self._encoder.encode(self._quiet)
         self._tail = 0
 
     def receive(self, now: float) -> None:
@@ -303,15 +301,14 @@ class _OpusRow:
         if frame is not None:
             marker = 0 if self._tail == TAIL else MARKER
             self._tail = TAIL
-            payload = self._encoder.encode(frame)
+            payload = self._outbound.encode(frame)
         elif self._tail:
             self._tail -= 1
-            payload = self._encoder.encode(self._quiet)
+            payload = self._outbound.encode(self._quiet)
         else:
-            # The encoder rests; when it wakes, silence is what it remembers.
-            payload = self._silence
+            payload = self._outbound.rest()
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
-        self.timestamp = (self.timestamp + OPUS_STEP) & 0xFFFF_FFFF
+        self.timestamp = (self.timestamp + self._outbound.step) & 0xFFFF_FFFF
         event = stream.event_packet(self._sequence_number, self.timestamp)
         if event is not None:
             stream.send(event)
@@ -325,8 +322,14 @@ class _OpusRow:
         )
         stream.send(header + payload)
 
+    def reads(self, inbound: Inbound) -> bool:
+        return inbound is self._inbound
+
+    def expect_loss(self, fraction: float) -> None:
+        self._outbound.expect_loss(fraction)
+
     def close(self) -> None:
-        self._encoder.close()
+        self._outbound.close()
 
 
 class MediaPlane:
@@ -334,7 +337,7 @@ class MediaPlane:
 
     def __init__(self) -> None:
         self._g711 = _G711Rows()
-        self._opus: dict[AudioStream, _OpusRow] = {}
+        self._single: dict[AudioStream, _SingleRow] = {}
         self._reports: list[list[AudioStream]] = [[] for _ in range(REPORT_INTERVAL)]
         self._ticks = 0
         self._ticking = False
@@ -358,21 +361,21 @@ class MediaPlane:
             self._leave(stream)
 
     def __len__(self) -> int:
-        return len(self._g711.streams) + len(self._opus)
+        return len(self._g711.streams) + len(self._single)
 
     @property
     def streams(self) -> Iterable[AudioStream]:
-        return [*self._g711.streams.values(), *self._opus]
+        return [*self._g711.streams.values(), *self._single]
 
     def tick(self, now: float) -> None:
         """Hear 20 ms of every call, then say 20 ms: an echo leaves in the tick it came in."""
         self._ticking = True
         try:
             self._g711.receive(now)
-            for row in self._opus.values():
+            for row in self._single.values():
                 row.receive(now)
             self._g711.transmit()
-            for row in self._opus.values():
+            for row in self._single.values():
                 row.transmit()
             self._report(now)
         finally:
@@ -384,7 +387,9 @@ class MediaPlane:
         self._ticks += 1
         for stream in self._reports[self._ticks % REPORT_INTERVAL]:
             if not stream.closed:
-                row = self._opus.get(stream)
+                row = self._single.get(stream)
+                if row is not None:
+                    row.expect_loss(stream.remote_fraction_lost)
                 timestamp = row.timestamp if row is not None else self._g711.timestamp(stream)
                 stream.wire.send_rtcp(stream.sender_report(timestamp, now))
 
@@ -409,10 +414,10 @@ class MediaPlane:
     def _change(self, stream: AudioStream) -> None:
         if stream.closed:
             return
-        was_opus, is_opus = stream in self._opus, isinstance(stream.inbound, OpusInbound)
-        if was_opus and is_opus:
-            return  # A row of Opus asks its stream for the payload type.
-        if not was_opus and not is_opus:
+        row, inbound = self._single.get(stream), stream.inbound
+        if row is not None and row.reads(inbound):
+            return  # Such a row asks its stream for the payload type.
+        if row is None and isinstance(inbound, G711Inbound):
             self._g711.change(stream)
             return
         self._displace(stream)
@@ -425,13 +430,13 @@ class MediaPlane:
 
     def _place(self, stream: AudioStream) -> None:
         inbound = stream.inbound
-        if isinstance(inbound, OpusInbound):
-            self._opus[stream] = _OpusRow(stream, inbound)
-        else:
+        if isinstance(inbound, G711Inbound):
             self._g711.add(stream, inbound)
+        else:
+            self._single[stream] = _SingleRow(stream, inbound)
 
     def _displace(self, stream: AudioStream) -> None:
-        row = self._opus.pop(stream, None)
+        row = self._single.pop(stream, None)
         if row is not None:
             row.close()
         else:

@@ -90,7 +90,10 @@ class AudioStream:
         self.cname = cname
         self.telephone_event = telephone_event
         self.ptime_ms = ptime_ms
-        """Of the packets we send; Opus goes in 20 ms whatever is asked."""
+        """Of the packets we send; Opus and G.722 go in 20 ms whatever is asked."""
+        self.repairs = False
+        """Whether the other side mends losses with what Opus can send twice. Read when the plane
+        takes the stream or its codec changes."""
         self.ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self.playout = Playout()
         self.held = False
@@ -112,7 +115,7 @@ class AudioStream:
         self._packets_received = 0
         self._bad_packets = 0
         self._round_trip_ms: float | None = None
-        self._remote_fraction_lost = 0.0
+        self.remote_fraction_lost = 0.0
         self._first_received_at: float | None = None
         self._last_received_at: float | None = None
 
@@ -287,7 +290,7 @@ class AudioStream:
             delay_ms=self._jitter.delay_ms,
             jitter_ms=reception.stats.jitter_ms if reception is not None else 0.0,
             round_trip_ms=self._round_trip_ms,
-            remote_fraction_lost=self._remote_fraction_lost,
+            remote_fraction_lost=self.remote_fraction_lost,
             first_received_at=self._first_received_at,
             last_received_at=self._last_received_at,
         )
@@ -308,15 +311,16 @@ class AudioStream:
         # Not closed here: the tick that is running may be reading it.
         self.inbound = inbound
         self._jitter = inbound.jitter
+        # Another row of the media plane counts on from elsewhere.
+        self.ssrc = secrets.randbits(32)
         if codec.clock_rate != self.codec.clock_rate:
-            self.ssrc = secrets.randbits(32)
             self._reception = None
 
     def _read_blocks(self, blocks: tuple[ReportBlock, ...], now: float) -> None:
         for block in blocks:
             if block.ssrc != self.ssrc:
                 continue
-            self._remote_fraction_lost = block.fraction_lost / 256
+            self.remote_fraction_lost = block.fraction_lost / 256
             if block.last_sr:
                 # RFC 3550 section 6.4.1: all three in 1/65536 s, modulo 2^32.
                 middle = ntp_timestamp(now) >> 16

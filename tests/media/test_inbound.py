@@ -7,7 +7,7 @@ from bridge.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.tones import sine
-from bridge.media.inbound import G711_MAX_PAYLOAD, G711Inbound, OpusInbound, inbound_for
+from bridge.media.inbound import MAX_OCTETS, G711Inbound, OpusInbound, inbound_for
 from bridge.rtp.packet import RtpPacket
 
 TONE_8K = sine(400, 4, rate=8000)
@@ -69,7 +69,7 @@ def test_after_a_key_press_silence_and_not_an_echo_of_speech() -> None:
 
 def test_oversized_payloads_are_no_audio() -> None:
     inbound = G711Inbound(PCMU)
-    inbound.jitter.push(packet(0, bytes(G711_MAX_PAYLOAD + 1)))
+    inbound.jitter.push(packet(0, bytes(MAX_OCTETS + 1)))
     assert inbound.pull(0.0) == []
 
 

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from bridge.audio.codecs import G722, OPUS, PCMU
+from bridge.audio.frames import MODEL_FRAME
+from bridge.audio.g722 import G722Decoder
+from bridge.audio.levels import rms
+from bridge.audio.opus import OpusDecoder
+from bridge.audio.tones import sine
+from bridge.media.outbound import G722Outbound, OpusOutbound, outbound_for
+
+TONE = sine(1000, 1.0)
+FRAMES = [TONE[at : at + MODEL_FRAME] for at in range(0, len(TONE), MODEL_FRAME)]
+CELT = 16  # first configuration number without SILK (RFC 6716 table 2)
+
+
+def configuration(packet: bytes) -> int:
+    return packet[0] >> 3
+
+
+def test_g722_goes_in_frames_of_its_own_rate() -> None:
+    outbound = outbound_for(G722)
+    assert isinstance(outbound, G722Outbound)
+    assert outbound.step == 160
+    packets = [outbound.encode(frame) for frame in FRAMES]
+    assert {len(packet) for packet in packets} == {160}
+    decoder = G722Decoder()
+    heard = np.concatenate([decoder.decode(packet) for packet in packets])
+    assert rms(heard[1600:]) == pytest.approx(rms(TONE), rel=0.1)
+    tail = [decoder.decode(outbound.rest()) for _ in range(10)]
+    assert rms(tail[-1]) < 10
+    outbound.close()
+
+
+def test_opus_rests_on_one_packet() -> None:
+    outbound = outbound_for(OPUS)
+    assert isinstance(outbound, OpusOutbound)
+    assert outbound.step == 960
+    outbound.encode(FRAMES[0])
+    assert outbound.rest() == outbound.rest()
+    assert not OpusDecoder().decode(outbound.rest()).any()
+    outbound.close()
+
+
+def test_reported_losses_bring_fec_to_those_who_use_it() -> None:
+    for repairs in (False, True):
+        outbound = OpusOutbound(repairs=repairs)
+        outbound.expect_loss(0.0)
+        assert configuration(outbound.encode(FRAMES[0])) >= CELT
+        outbound.expect_loss(0.05)
+        packets = [outbound.encode(frame) for frame in FRAMES]
+        assert all((configuration(packet) < CELT) == repairs for packet in packets)
+        outbound.expect_loss(0.0)
+        assert (configuration(outbound.encode(FRAMES[0])) < CELT) == repairs
+        outbound.close()
+
+
+def test_g711_is_not_written_singly() -> None:
+    with pytest.raises(ValueError, match="PCMU"):
+        outbound_for(PCMU)

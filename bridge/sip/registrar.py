@@ -98,6 +98,14 @@ class Registrar:
             lost = [key for key, binding in bindings.items() if binding.flow == flow]
             self._remove(aor, lost)
 
+    def flow_in_use(self, flow: Flow) -> bool:
+        """Somebody is reached by this connection."""
+        return any(
+            binding.flow == flow
+            for bindings in self._bindings.values()
+            for binding in bindings.values()
+        )
+
     def expire(self, now: float) -> None:
         """Forget what has lapsed; due every minute or so."""
         for aor in list(self._bindings):

@@ -118,9 +118,11 @@ class SipMedia:
                 ptime_ms=media.ptime_ms,
             )
             self.stream.on_digit = self._digit
+            self.stream.repairs = media.fec
             self.socket.on_rtp = self.stream.receive_rtp
             self.socket.on_rtcp = self.stream.receive_rtcp
         else:
+            self.stream.repairs = media.fec
             self.stream.renegotiate(
                 codec,
                 payload_type=media.payload_type,

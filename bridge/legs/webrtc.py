@@ -71,6 +71,7 @@ class WebRtcLeg:
             cname=self.cname,
         )
         self._stream.on_digit = self._digit
+        self._stream.repairs = True  # every browser does
         self._channel: RTCDataChannel | None = None
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0

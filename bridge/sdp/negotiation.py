@@ -34,6 +34,8 @@ DEFAULT_PTIME_MS = 20
 
 TELEPHONE_EVENT = "telephone-event"
 EVENTS = "0-15"  # no flash hook (16)
+# RFC 7587 section 6.1: what is above 12 kHz would be thrown away here.
+OPUS_PARAMETERS = "maxplaybackrate=24000;useinbandfec=1"
 
 MIRRORED: dict[Direction, Direction] = {
     "sendrecv": "sendrecv",
@@ -54,7 +56,8 @@ NOT_RECEIVING: dict[Direction, Direction] = {
 @dataclass(frozen=True, slots=True)
 class NegotiatedMedia:
     """`payload_type` and `telephone_event` both ways; `direction` is ours; `remote` may be 0.0.0.0
-    while the peer holds the call; `crypto` is None for plain RTP."""
+    while the peer holds the call; `crypto` is None for plain RTP. `fec`: the peer mends losses
+    with what Opus sends twice."""
 
     codec: str
     payload_type: int
@@ -66,6 +69,7 @@ class NegotiatedMedia:
     remote_rtcp: Endpoint
     direction: Direction
     crypto: CryptoPair | None = None
+    fec: bool = False
 
     @property
     def sends(self) -> bool:
@@ -128,7 +132,7 @@ def offer(
     direction: Direction = "sendrecv",
     security: MediaSecurity = PLAIN,
 ) -> SessionDescription:
-    """All of `codecs` in our order, with telephone-event/8000.
+    """All of `codecs` in our order, with telephone-event/8000, and /48000 if Opus is among them.
 
     Optional SRTP is a plain line with keys: peers without SRTP pass them over. Raises SdpError when
     SRTP is required and keys must not be sent.
@@ -136,6 +140,9 @@ def offer(
     keys = security.offered()
     rtpmaps = {OFFERED_PAYLOAD_TYPES[name]: CODECS[name] for name in codecs}
     rtpmaps[telephone_event] = RtpMap(TELEPHONE_EVENT, 8000)
+    if "opus" in codecs:
+        # RFC 4733 section 2.1: at the clock rate of the audio.
+        rtpmaps[telephone_event + 1] = RtpMap(TELEPHONE_EVENT, CODECS["opus"].clock_rate)
     return SessionDescription(
         origin=Origin("-", str(session_id), str(version), address),
         connection=address,
@@ -254,6 +261,7 @@ def _negotiate(
         remote=(host, line.port),
         remote_rtcp=_rtcp_endpoint(line, host),
         direction=MIRRORED[direction],
+        fec=codec == "opus" and "useinbandfec=1" in _parameters(line, payload_type),
     )
 
 
@@ -284,6 +292,15 @@ def _telephone_event(
 
 def _is_event(rtpmap: RtpMap) -> bool:
     return rtpmap.encoding.lower() == TELEPHONE_EVENT
+
+
+def _parameters(line: MediaDescription, payload_type: int) -> list[str]:
+    """Of a=fmtp, in lower case and without blanks."""
+    for name, value in line.attributes:
+        head, _, parameters = (value or "").partition(" ")
+        if name.lower() == "fmtp" and head == str(payload_type):
+            return "".join(parameters.lower().split()).split(";")
+    return []
 
 
 def _ptime_ms(line: MediaDescription) -> int:
@@ -340,6 +357,8 @@ def _attributes(
         yield "rtpmap", f"{payload_type} {rtpmap}"
         if _is_event(rtpmap):
             yield "fmtp", f"{payload_type} {EVENTS}"
+        elif rtpmap == CODECS["opus"]:
+            yield "fmtp", f"{payload_type} {OPUS_PARAMETERS}"
     yield "ptime", str(ptime_ms)
     yield direction, None
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bridge.errors import SdpError
-from bridge.sdp.description import DIRECTIONS, Direction, SessionDescription
+from bridge.sdp.description import DIRECTIONS, Direction, RtpMap, SessionDescription
 from bridge.sdp.negotiation import (
     Answer,
     NegotiatedMedia,
@@ -424,3 +424,42 @@ def test_mutations_are_answered_or_raise_sdp_error(one: str, two: str) -> None:
             assert previous == result.description
         with suppress(SdpError):
             accept_answer(ours, SessionDescription.parse(text))
+
+
+OPUS_OFFER = HEAD + "m=audio 4000 RTP/AVP 107 0\r\na=rtpmap:107 opus/48000/2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fmtp", "fec"),
+    [
+        ("", False),
+        ("a=fmtp:107 stereo=1; useinbandfec=1\r\n", True),
+        ("a=fmtp:107 useinbandfec=0\r\n", False),
+        ("a=fmtp:0 useinbandfec=1\r\n", False),
+        ("a=fmtp\r\n", False),
+    ],
+)
+def test_whether_the_peer_mends_opus_is_read_from_its_fmtp(fmtp: str, fec: bool) -> None:
+    reply = answered(OPUS_OFFER + fmtp, codecs=("PCMU", "opus"))
+    assert (reply.media.codec, reply.media.fec) == ("opus", fec)
+    assert "a=fmtp:107 maxplaybackrate=24000;useinbandfec=1\r\n" in str(reply.description)
+    assert not answered(OPUS_OFFER + fmtp, codecs=("PCMU",)).media.fec
+
+
+def test_g722_keeps_its_clock_of_8_khz() -> None:
+    reply = answered(HEAD + "m=audio 4000 RTP/AVP 9\r\n", codecs=("G722",))
+    assert (reply.media.codec, reply.media.payload_type, reply.media.clock_rate) == (
+        "G722",
+        9,
+        8000,
+    )
+    assert "a=rtpmap:9 G722/8000\r\n" in str(reply.description)
+
+
+def test_an_offer_of_opus_has_events_at_both_clock_rates() -> None:
+    line = our_offer("opus", "PCMU").media[0]
+    assert line.formats == ("96", "0", "101", "102")
+    assert line.rtpmaps()[102] == RtpMap("telephone-event", 48000)
+    theirs = SessionDescription.parse(HEAD + "m=audio 4000 RTP/AVP 96 102\r\n")
+    media = accept_answer(our_offer("opus", "PCMU"), theirs)
+    assert (media.codec, media.telephone_event, media.telephone_event_rate) == ("opus", 102, 48000)

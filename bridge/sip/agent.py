@@ -53,7 +53,7 @@ class UserAgent(AgentCommands):
                 self._receive_response(message, now)
                 return
             stamped = stamp_source(message, flow.remote)
-            if may_be_ours and self._usage_of(stamped) is None and not self.config.admit(flow):
+            if may_be_ours and not self._may_speak(stamped, flow):
                 self.stats.not_admitted += 1
                 return
             request = stamped
@@ -254,6 +254,17 @@ class UserAgent(AgentCommands):
             usage.acknowledge(request, now)
         else:
             self.stats.stray += 1
+
+    def _may_speak(self, request: Request, flow: Flow) -> bool:
+        """A known call is spoken for by its peer; the right tags alone do not make one."""
+        config = self.config
+        call = self._usage_of(request)
+        if call is None:
+            return config.admit(flow)
+        dialog = call.dialog_of(request)
+        if dialog is not None and dialog.has_peer(flow.remote[0]):
+            return True
+        return config.admit(flow) if config.trusts is None else config.trusts(flow)
 
     def _usage_of(self, request: Request) -> InviteUsage | OutgoingCall | None:
         key = (request.sip_call_id, request.to_tag or "", request.from_tag or "")

@@ -113,7 +113,9 @@ class AgentCore:
         host, port = self._advertised(flow)
         sent_by = format_host_port(host, port)
         branch = f"{MAGIC_COOKIE}{self.token()}"
-        return f"SIP/2.0/{flow.transport.upper()} {sent_by};branch={branch};rport"
+        # RFC 5923: requests of the peer may come back by the connection that we open.
+        alias = ";alias" if flow.transport == "tls" else ""
+        return f"SIP/2.0/{flow.transport.upper()} {sent_by};branch={branch};rport{alias}"
 
     def start(
         self, request: Request, flow: Flow, user: ClientUser, now: float

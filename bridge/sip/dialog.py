@@ -154,8 +154,16 @@ class Dialog:
             return self.flow
         if (address.version == 6) != (":" in self.flow.local[0]):
             return self.flow
-        port = hop.port or DEFAULT_PORT.get(self.flow.transport, 5060)
-        return replace(self.flow, remote=(str(address), port), key=0)
+        transport = _transport_to(hop, self.flow.transport)
+        port = hop.port or DEFAULT_PORT.get(transport, 5060)
+        return replace(self.flow, transport=transport, remote=(str(address), port), key=0)
+
+    def has_peer(self, host: str) -> bool:
+        """Requests of this dialog may come from there: its last source, its route, its target."""
+        if host == self.flow.remote[0]:
+            return True
+        hops = [self.remote_target, *(route.uri for route in self.route_set)]
+        return any(_same_host(host, hop.params.get("maddr") or hop.host) for hop in hops)
 
     def _routing(self) -> tuple[str, list[str]]:
         """Request-URI and Route headers (section 12.2.1.1), strict routers included."""
@@ -188,6 +196,21 @@ def _with_tag(address: NameAddr, tag: str) -> str:
 def _is_behind_nat(request: Request, target: SipUri, flow: Flow) -> bool:
     source = flow.remote[0]
     return request.top_via.host != source and target.host != source
+
+
+def _transport_to(hop: SipUri, used: str) -> str:
+    """What the hop asks for, if it can be called by that; otherwise as before."""
+    wanted = (hop.params.get("transport") or "").lower()
+    if wanted not in ("udp", "tcp", "tls"):
+        return used
+    return "tls" if hop.scheme == "sips" else wanted
+
+
+def _same_host(address: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) == ipaddress.ip_address(host)
+    except ValueError:
+        return False
 
 
 def _is_private(host: str) -> bool:

@@ -264,6 +264,9 @@ class InviteUsage:
 
     # For what works inside this usage
 
+    def dialog_of(self, request: Request) -> Dialog:
+        return self.dialog
+
     @property
     def is_leaving(self) -> bool:
         """The call is over for its owner, though not on the wire."""

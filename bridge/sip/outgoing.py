@@ -165,6 +165,10 @@ class OutgoingCall:
         if ringing:
             self._cancel(now)
 
+    def dialog_of(self, request: Request) -> Dialog | None:
+        """The early dialog that a request of the peer belongs to."""
+        return self.early.get(request.from_tag or "")
+
     @property
     def is_leaving(self) -> bool:
         return self.state not in LIVE
@@ -187,7 +191,7 @@ class OutgoingCall:
 
     def receive(self, transaction: ServerTransaction, now: float) -> None:
         """A request in an early dialog."""
-        dialog = self.early.get(transaction.request.from_tag or "")
+        dialog = self.dialog_of(transaction.request)
         if dialog is None or not dialog.accept(transaction.request):
             self._reply(transaction, 481 if dialog is None else 500, now)
             return

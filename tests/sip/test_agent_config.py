@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 from bridge.sip.agent_config import AgentConfig
 from bridge.sip.events import Flow
 from bridge.sip.message import Request, Response, make_response
-from tests.sip.playbook import UDP, Ladder, caller_request
+from tests.sip.playbook import TCP, UDP, CallingLadder, Ladder, caller_request
 
 
 def registering(*headers: tuple[str, str], cseq: int = 1) -> Request:
@@ -29,3 +31,37 @@ def test_registrations_are_answered_by_who_is_asked_for_them() -> None:
     assert closed == [UDP]
     ladder.wait(33)
     assert ladder.idle()
+
+
+STRANGER = replace(UDP, remote=("203.0.113.66", 5060))
+
+
+def test_right_tags_from_a_wrong_place() -> None:
+    ladder = Ladder(AgentConfig(trusts=lambda flow: flow.remote[0] == "203.0.113.5")).established()
+    ladder.flow = STRANGER
+    for cseq, method in ((2, "BYE"), (3, "INFO"), (4, "INVITE")):
+        _ = ladder >> ladder.in_dialog(method, cseq) << None
+    assert ladder.agent.stats.not_admitted == 3
+    ladder.flow = UDP
+    _ = ladder >> ladder.in_dialog("INFO", 5) << 200
+    ladder.flow = replace(UDP, remote=("203.0.113.5", 5060))
+    _ = ladder >> ladder.in_dialog("BYE", 6) << 200
+
+
+def test_strangers_to_a_call_of_ours_that_rings() -> None:
+    ladder = CallingLadder(AgentConfig(admit=lambda flow: flow != STRANGER))
+    ladder.call()
+    _ = ladder >> ladder.callee(180)
+    ladder.flow = STRANGER
+    _ = ladder >> ladder.from_callee("BYE") << None
+    ladder.flow = UDP
+    _ = ladder >> ladder.from_callee("BYE") << 200
+
+
+def test_tls_connections_are_offered_for_reuse() -> None:
+    ladder = CallingLadder(flow=replace(TCP, transport="tls"))
+    ladder.call()
+    assert "alias" in ladder.request("INVITE").top_via.params
+    plain = CallingLadder(flow=TCP)
+    plain.call()
+    assert "alias" not in plain.request("INVITE").top_via.params

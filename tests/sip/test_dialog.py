@@ -95,6 +95,34 @@ def test_next_hop(contact: str, via: str, remote: tuple[str, int]) -> None:
     assert callee(request).next_hop().remote == remote
 
 
+@pytest.mark.parametrize(
+    ("contact", "transport", "port"),
+    [
+        ("<sip:a@198.51.100.7;transport=TCP>", "tcp", 5060),
+        ("<sip:a@198.51.100.7:5070;transport=tcp>", "tcp", 5070),
+        ("<sip:a@198.51.100.7;transport=tls>", "tls", 5061),
+        ("<sips:a@198.51.100.7;transport=tcp>", "tls", 5061),
+        ("<sip:a@198.51.100.7;transport=udp>", "udp", 5060),
+        ("<sip:a@198.51.100.7;transport=ws>", "udp", 5060),
+        ("<sip:a@198.51.100.7;transport=sctp>", "udp", 5060),
+    ],
+)
+def test_next_hop_is_called_by_the_transport_it_asks_for(
+    contact: str, transport: str, port: int
+) -> None:
+    dialog = callee(caller_request(contact=contact))
+    assert dialog.next_hop() == Flow(transport, UDP.local, ("198.51.100.7", port))
+
+
+def test_peers() -> None:
+    routes = [("Record-Route", "<sip:[2001:DB8::1];lr>, <sip:proxy.example;lr;maddr=203.0.113.2>")]
+    dialog = callee(caller_request(headers=routes, contact="<sip:a@203.0.113.9>"))
+    for host in (UDP.remote[0], "2001:db8:0::1", "203.0.113.2", "203.0.113.9"):
+        assert dialog.has_peer(host)
+    for host in ("203.0.113.3", "198.51.100.8", "proxy.example"):
+        assert not dialog.has_peer(host)
+
+
 def test_connection_is_used_until_it_is_lost() -> None:
     dialog = callee(caller_request(), TCP)
     assert dialog.next_hop() == TCP

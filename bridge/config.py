@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
 
 
 class Section(BaseModel):
@@ -73,7 +74,7 @@ class Rtp(Section):
     port_min: Port = 20000
     port_max: Port = 29999
     advertised_address: str = ""
-    codecs: list[CodecName] = ["PCMU", "PCMA"]
+    codecs: list[CodecName] = ["opus", "G722", "PCMU", "PCMA"]
 
 
 class WebRtc(Section):

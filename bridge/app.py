@@ -20,6 +20,7 @@ from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.registry import make_backends
+from bridge.calls.extensions import extensions_of
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
 from bridge.calls.trunks import Trunk, Trunks
@@ -213,7 +214,13 @@ def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
         for name, trunk in config.sip.trunks.items()
     ]
     sources = SourcePolicy(config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources)
-    return CallPolicy(sources, Trunks(trunks), now=now, insecure_keys=config.sip.insecure_srtp_keys)
+    return CallPolicy(
+        sources,
+        Trunks(trunks),
+        now=now,
+        insecure_keys=config.sip.insecure_srtp_keys,
+        extensions=extensions_of(config.sip),
+    )
 
 
 def _registrations(config: Config) -> dict[str, RegistrationConfig]:

@@ -53,6 +53,14 @@ class Trunk(Section):
     max_cps: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Registrar(Digest):
+    """Phones that register with us; off without users."""
+
+    addresses: list[str] = []
+    min_expires_s: Annotated[int, Field(ge=1)] = 60
+    max_expires_s: Annotated[int, Field(ge=1)] = 3600
+
+
 class Sip(Section):
     host: str = "127.0.0.1"
     udp_port: Port = 5060
@@ -67,6 +75,7 @@ class Sip(Section):
     advertised_address: str = ""
     unknown_sources: Literal["auto", "allow", "drop"] = "auto"
     trusted_sources: list[str] = []
+    registrar: Registrar = Registrar()
 
 
 class Rtp(Section):

@@ -176,10 +176,18 @@ def _check_addresses(config: Config) -> None:
                 "set sip.advertised_address",
                 param="sip.advertised_address",
             )
-    for source in config.sip.trusted_sources:
-        try:
-            ipaddress.ip_network(source)
-        except ValueError as error:
-            raise ConfigError(
-                f"sip.trusted_sources: {error}", param="sip.trusted_sources"
-            ) from None
+    registrar = config.sip.registrar
+    for name, sources in (
+        ("sip.trusted_sources", config.sip.trusted_sources),
+        ("sip.registrar.addresses", registrar.addresses),
+    ):
+        for source in sources:
+            try:
+                ipaddress.ip_network(source)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}", param=name) from None
+    if registrar.min_expires_s > registrar.max_expires_s:
+        raise ConfigError(
+            "sip.registrar.min_expires_s is above max_expires_s",
+            param="sip.registrar.min_expires_s",
+        )

@@ -3,16 +3,21 @@
 import ipaddress
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.calls.extensions import Extensions
 from bridge.calls.trunks import (
+    Match,
     Trunk,
     Trunks,
     check_headers,
     check_target,
     destination_allowed,
+    is_inside,
+    parse_target,
     refuse_control,
 )
 from bridge.errors import RequestError
@@ -21,10 +26,12 @@ from bridge.legs.sip_leg import LegTerms
 from bridge.sip.digest_gate import DigestGate
 from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request
+from bridge.sip.registrar import Registrar
 
 log = logging.getLogger(__name__)
 
 MAX_RING_S = 600
+_CALLER = re.compile(r"[A-Za-z0-9+_.\-]{1,64}")
 WRONG_PASSWORD = {
     "status": 401,
     "why": "the password is not the one of that user",
@@ -41,20 +48,16 @@ class SourcePolicy:
         self.admits_unknown = admits_unknown
 
     def admits(self, address: str) -> bool:
-        if self.admits_unknown:
-            return True
-        try:
-            source = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        mapped = getattr(source, "ipv4_mapped", None)
-        return any((mapped or source) in network for network in self._networks)
+        return self.admits_unknown or self.trusts(address)
+
+    def trusts(self, address: str) -> bool:
+        return any(is_inside(address, network) for network in self._networks)
 
 
 @dataclass(frozen=True, slots=True)
 class Dial:
     """A call that somebody asks for. `caller` is a number of the trunk, its first by default; a
-    `ring_timeout_s` of 0 leaves it to the service."""
+    `ring_timeout_s` of 0 leaves it to the service. No `trunk`: to a phone that is registered."""
 
     trunk: str
     destination: str
@@ -74,11 +77,13 @@ class CallPolicy:
         now: Callable[[], float],
         insecure_keys: bool = False,
         rng: random.Random | None = None,
+        extensions: Extensions | None = None,
     ) -> None:
         self._sources = sources
         self._trunks = trunks
         self._now = now
         self._insecure_keys = insecure_keys
+        self.extensions = extensions
         self._gates = {
             trunk.name: DigestGate(
                 trunk.realm or trunk.name,
@@ -92,13 +97,17 @@ class CallPolicy:
         self._told_at: float | None = None
         self._dropped = 0
 
+    @property
+    def registrar(self) -> Registrar | None:
+        return None if self.extensions is None else self.extensions.registrar
+
     def admits(self, address: str) -> bool:
-        if self._sources.admits(address):
-            return True
         match = self._trunks.match(address)
-        if match.trunk is not None:
-            gate = self._gates.get(match.trunk.name)
-            return gate is None or not gate.blocked(address, self._now())
+        gate = self._gate(match, address)
+        if gate is not None and gate.blocked(address, self._now()):
+            return False
+        if match.trunk is not None or gate is not None or self._sources.admits(address):
+            return True
         self._dropped += 1
         now = self._now()
         if self._told_at is None or now - self._told_at >= DROPPED_EVERY_S:
@@ -116,8 +125,7 @@ class CallPolicy:
 
     def authenticate(self, request: Request, flow: Flow, now: float) -> Rejection | None:
         """What to answer an INVITE whose caller has not proven who it is."""
-        trunk = self._trunks.match(flow.remote[0], request).trunk
-        gate = self._gates.get(trunk.name) if trunk is not None else None
+        gate = self._gate(self._trunks.match(flow.remote[0], request), flow.remote[0])
         if gate is None:
             return None
         failed = gate.stats.failed
@@ -125,6 +133,15 @@ class CallPolicy:
         if gate.stats.failed > failed:
             log.warning("INVITE refused", extra={"from": flow.remote[0]} | WRONG_PASSWORD)
         return rejection
+
+    def _gate(self, match: Match, address: str) -> DigestGate | None:
+        """That callers from there must pass."""
+        if match.trunk is not None:
+            return self._gates.get(match.trunk.name)
+        phones = self.extensions
+        if phones is None or self._sources.trusts(address) or not phones.cover(address):
+            return None
+        return phones.gate
 
     def terms(self, request: Request, flow: Flow, now: float) -> LegTerms:
         """Raises OverloadedError past the caps of the trunk."""
@@ -152,6 +169,8 @@ class CallPolicy:
     def order(self, dial: Dial) -> DialOrder:
         """Raises RequestError with `param`, or OverloadedError past the caps of the trunk."""
         trunk = self._trunks.get(dial.trunk)
+        if not dial.trunk:
+            return self._to_extension(dial)
         if trunk is None:
             known = ", ".join(sorted(each.name for each in self._trunks)) or "none is configured"
             raise RequestError(
@@ -177,6 +196,27 @@ class CallPolicy:
             terms=self._terms(trunk),
             headers=tuple({**trunk.header_out, **dial.headers}.items()),
             credentials=trunk.credentials,
+        )
+
+    def _to_extension(self, dial: Dial) -> DialOrder:
+        refuse_control(dial.caller, "transport.caller")
+        refuse_control(dial.destination, "transport.destination")
+        check_headers(dial.headers, param="transport.headers")
+        target = parse_target(dial.destination, param="transport.destination")
+        if self.extensions is None or not self.extensions.own(target):
+            raise RequestError(
+                "transport.trunk is needed: the destination is no phone of ours",
+                code="missing_required_parameter",
+                param="transport.trunk",
+            )
+        if dial.caller and not _CALLER.fullmatch(dial.caller):
+            raise RequestError("transport.caller is no user part", param="transport.caller")
+        return DialOrder(
+            target=target,
+            caller=dial.caller,
+            terms=LegTerms(srtp="optional", allow_insecure_keys=self._insecure_keys),
+            headers=tuple(dial.headers.items()),
+            registered=True,
         )
 
     def transfer_target(self, terms: LegTerms, target: str) -> str:
@@ -213,14 +253,15 @@ def read_dial(transport: Mapping[str, Any]) -> Dial:
             )
     if transport.get("type") != "sip":
         raise RequestError("transport.type must be 'sip'", param="transport.type")
-    for name in ("trunk", "destination"):
-        if not isinstance(transport.get(name), str):
-            param = f"transport.{name}"
-            raise RequestError(
-                f"Missing required parameter: '{param}'.",
-                code="missing_required_parameter",
-                param=param,
-            )
+    if not isinstance(transport.get("destination"), str):
+        raise RequestError(
+            "Missing required parameter: 'transport.destination'.",
+            code="missing_required_parameter",
+            param="transport.destination",
+        )
+    trunk = transport.get("trunk") or ""
+    if not isinstance(trunk, str):
+        raise RequestError("transport.trunk must be text", param="transport.trunk")
     headers = transport.get("headers") or {}
     caller = transport.get("caller") or ""
     if not isinstance(headers, Mapping) or not all(isinstance(v, str) for v in headers.values()):
@@ -228,7 +269,7 @@ def read_dial(transport: Mapping[str, Any]) -> Dial:
     if not isinstance(caller, str):
         raise RequestError("transport.caller must be text", param="transport.caller")
     return Dial(
-        transport["trunk"],
+        trunk,
         transport["destination"],
         caller,
         dict(headers),

@@ -180,14 +180,8 @@ def check_target(trunk: Trunk, target: str, *, param: str = "destination") -> Si
     trunk's own must be public unless `private_hosts`. Names are judged as written: who resolves
     one has to ask `is_private_host` about its addresses as well.
     """
-    refuse_control(target, param)
-    if len(target) > MAX_TARGET:
-        raise RequestError(f"{param} is too long", param=param)
-    try:
-        uri = SipUri.parse(target)
-        home = SipUri.parse(trunk.uri) if trunk.uri else None
-    except SipError as error:
-        raise RequestError(f"{param} is not a tel: or sip: URI", param=param) from error
+    uri = parse_target(target, param=param)
+    home = SipUri.parse(trunk.uri) if trunk.uri else None
     if uri.scheme == "tel":
         return _tel(trunk, uri, home, param)
     if not uri.is_sip:
@@ -203,6 +197,17 @@ def check_target(trunk: Trunk, target: str, *, param: str = "destination") -> Si
     if not at_home and not trunk.private_hosts and is_private_host(uri.host):
         raise RequestError(f"{param} is inside a private network", param=param)
     return uri
+
+
+def parse_target(target: str, *, param: str) -> SipUri:
+    """Raises RequestError."""
+    refuse_control(target, param)
+    if len(target) > MAX_TARGET:
+        raise RequestError(f"{param} is too long", param=param)
+    try:
+        return SipUri.parse(target)
+    except SipError as error:
+        raise RequestError(f"{param} is not a tel: or sip: URI", param=param) from error
 
 
 def check_headers(headers: Mapping[str, str], *, param: str = "headers") -> None:
@@ -221,6 +226,15 @@ def refuse_control(text: str, param: str) -> None:
     for character, words in _CONTROL.items():
         if character in text:
             raise RequestError(f"{param} contains {words}", param=param)
+
+
+def is_inside(address: str, network: IpNetwork) -> bool:
+    """False for what is no address."""
+    try:
+        found = _address(address)
+    except ValueError:
+        return False
+    return found.version == network.version and found in network
 
 
 def is_private_host(host: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
+from bridge.errors import BridgeError, ConfigError, NotFoundError, OverloadedError, SdpError
 from bridge.ids import random_base62
 from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, SipLeg
@@ -16,14 +16,15 @@ from bridge.legs.sip_media import SipMedia, SipMediaSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.agent import UserAgent
-from bridge.sip.agent_config import AgentConfig
+from bridge.sip.agent_config import AgentConfig, forget_nothing
 from bridge.sip.auth import Credentials
 from bridge.sip.body import session_description
 from bridge.sip.dns import Resolver
 from bridge.sip.events import Event, Flow, IncomingCall, RequestDone, UsageId
-from bridge.sip.message import Rejection, Request
+from bridge.sip.message import Rejection, Request, Response
 from bridge.sip.outgoing import OutgoingInvite
 from bridge.sip.register import RegistrationConfig
+from bridge.sip.registrar import Registrar
 from bridge.sip.resolver import ResolveError
 from bridge.sip.tls import TlsFiles
 from bridge.sip.transport import SECURE, SipTransport
@@ -33,6 +34,7 @@ from bridge.tasks import TaskOwner
 log = logging.getLogger(__name__)
 
 MEDIA_CHECK_S = 1.0
+EXPIRY_CHECK_S = 60.0
 SESSION_EXPIRES_S = 1800  # RFC 4028 section 4's recommendation, and what carriers ask for
 
 
@@ -72,6 +74,11 @@ class SipSettings:
 class Policy(Protocol):
     """Who may call, and on what terms."""
 
+    @property
+    def registrar(self) -> Registrar | None:
+        """Where phones register with us, if they may."""
+        ...
+
     def admits(self, address: str, /) -> bool:
         """False: met with silence."""
         ...
@@ -98,6 +105,17 @@ class DialOrder:
     terms: LegTerms
     headers: tuple[tuple[str, str], ...] = ()
     credentials: Credentials | None = None
+    registered: bool = False
+    """To a phone that registered with us, by the way it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where one call is sent: the Request-URI, the flows to try and the Route."""
+
+    uri: SipUri
+    flows: tuple[Flow, ...]
+    routes: tuple[str, ...] = ()
 
 
 class SipLegs:
@@ -127,6 +145,7 @@ class SipLegs:
         self._legs: dict[UsageId, SipLeg] = {}
         self._tasks = TaskOwner("sip")
         self._resolver = Resolver(rng)
+        self._registrar = registrar = policy.registrar
         advertised = settings.advertised_address
         self.agent = UserAgent(
             AgentConfig(
@@ -135,6 +154,8 @@ class SipLegs:
                 max_usages=settings.max_calls,
                 session_expires=SESSION_EXPIRES_S,
                 admit=lambda flow: policy.admits(flow.remote[0]),
+                register=self._register if registrar is not None else None,
+                flow_closed=registrar.flow_closed if registrar is not None else forget_nothing,
                 authenticate=lambda request, flow: policy.authenticate(request, flow, self.now()),
             ),
             rng,
@@ -180,6 +201,8 @@ class SipLegs:
                 param="sip.udp_port",
             ) from None
         self._tasks.spawn(self._watch_media(), name="media timeouts")
+        if self._registrar is not None:
+            self._tasks.spawn(self._expire_bindings(self._registrar), name="bindings")
         self.registrations.start()
 
     def reload_tls(self) -> None:
@@ -289,23 +312,25 @@ class SipLegs:
 
         Raises:
             OverloadedError: no port, or nowhere to send it.
+            NotFoundError: a phone of ours that is not registered.
             SdpError: keys are required, and would pass in the clear.
             SipError: a value that cannot stand in a message.
         """
-        flows = await self._flows(order.target)
-        secure = flows[0].transport in SECURE
+        way = self._to_phone(order.target) if order.registered else None
+        way = way or _Way(order.target, await self._flows(order.target))
+        secure = way.flows[0].transport in SECURE
         media = self._media(order.terms, secure=secure)
         host = self.settings.advertised_address
         try:
             leg = SipLeg(self, media, direction="outbound", terms=order.terms)
             leg.usage = self.agent.invite(
                 OutgoingInvite(
-                    str(order.target),
+                    str(way.uri),
                     # Keys in the clear would be worth nothing: no way back from TLS.
-                    tuple(flow for flow in flows if (flow.transport in SECURE) == secure),
+                    tuple(flow for flow in way.flows if (flow.transport in SECURE) == secure),
                     from_=f"<sip:{order.caller}@{host}>" if order.caller else f"<sip:{host}>",
                     to=f"<{order.target}>",
-                    headers=order.headers,
+                    headers=(*(("Route", route) for route in way.routes), *order.headers),
                     body=leg.description,
                     credentials=order.credentials,
                     contact_user=order.caller,
@@ -335,8 +360,30 @@ class SipLegs:
             )
         return flows
 
+    def _to_phone(self, target: SipUri) -> _Way:
+        """Raises NotFoundError."""
+        assert self._registrar is not None
+        bindings = self._registrar.lookup(target, self.now())
+        if not bindings:
+            raise NotFoundError(
+                f"{target} is not registered", code="not_registered", param="transport.destination"
+            )
+        latest = bindings[0]
+        return _Way(latest.contact.uri, (latest.flow,), latest.path)
+
+    def _register(self, request: Request, flow: Flow) -> Response:
+        assert self._registrar is not None
+        return self._registrar.register(request, flow, self.now())
+
     def _flow_in_use(self, flow: Flow) -> bool:
+        if self._registrar is not None and self._registrar.flow_in_use(flow):
+            return True
         return self.agent.flow_in_use(flow) or self.registrations.flow_in_use(flow)
+
+    async def _expire_bindings(self, registrar: Registrar) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_S)
+            registrar.expire(self.now())
 
     async def _watch_media(self) -> None:
         while True:

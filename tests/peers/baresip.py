@@ -32,8 +32,12 @@ class Baresip:
         answers: bool = False,
         encrypts: bool = False,
         password: str = "",
+        registrar: str = "",
     ) -> None:
-        """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all."""
+        """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all.
+
+        `registrar` is the host and port where it registers as caller.
+        """
         self.events: list[dict[str, Any]] = []
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
         home = Path(self._home.name)
@@ -64,7 +68,9 @@ class Baresip:
             "module_app ctrl_tcp.so",
         ]
         (home / "config").write_text("\n".join(lines) + "\n")
-        account = f"<sip:caller@127.0.0.1:{port};transport={transport}>;regint=0"
+        home_at = registrar or f"127.0.0.1:{port}"
+        account = f"<sip:caller@{home_at};transport={transport}>"
+        account += f";regint={60 if registrar else 0}"
         account += f";auth_user=caller;auth_pass={password}" if password else ""
         account += ";answermode=auto" * answers + ";mediaenc=srtp-mand" * encrypts
         (home / "accounts").write_text(f"{account};audio_codecs={NAMES[codec]}\n")

@@ -3,22 +3,25 @@
 from collections.abc import Callable, Mapping
 
 from bridge.errors import RequestError
-from bridge.ids import ResponseId
+from bridge.ids import ItemId, ResponseId
 from bridge.realtime import server_events as events
 from bridge.realtime.conversation import Conversation
 from bridge.realtime.errors import active_response, cancel_not_active
 from bridge.realtime.idle import Idle
 from bridge.realtime.input_buffer import SAMPLES_PER_MS
-from bridge.realtime.items import Item
+from bridge.realtime.items import Item, mcp_approval_request, mcp_call
 from bridge.realtime.outbox import Outbox
-from bridge.realtime.outputs import CancelResponse, Pcm, StartResponse
+from bridge.realtime.outputs import CallTool, CancelResponse, CancelTool, Pcm, StartResponse
 from bridge.realtime.playback import Playback
 from bridge.realtime.response import Ending, Response, ResponseConfig
 from bridge.realtime.session_config import SessionConfig
+from bridge.realtime.tool_servers import ToolServers
 from bridge.realtime.window import Window, prompt_tokens
 
 SAMPLES_PER_TOKEN = 50 * SAMPLES_PER_MS
 CHARACTERS_PER_TOKEN = 4
+
+MAX_ROUNDS = 16  # of tools that call for more tools, within one response
 
 _INCOMPLETE = ("max_output_tokens", "content_filter")
 
@@ -51,6 +54,7 @@ class Generation:
         encoder: Callable[[Mapping[str, object]], Callable[[Pcm], bytes] | None],
         idle: Idle,
         max_input_tokens: int,
+        tools: ToolServers,
     ) -> None:
         self.active: Response | None = None
         self.audio_exists = False
@@ -61,6 +65,8 @@ class Generation:
         self._new_id = new_id
         self._encoder = encoder
         self._idle = idle
+        self._tools = tools
+        self._approved: list[Item] = []
         self._max_input_tokens = max_input_tokens
         self._window = Window(max_input_tokens)
         self._responses: dict[str, Response] = {}
@@ -84,14 +90,24 @@ class Generation:
         if config.in_conversation:
             self.active = response
         response.open()
+        if config.in_conversation and self._approved:
+            self._run_approved(response)
+        else:
+            self._generate(response)
+        return response
+
+    def _generate(self, response: Response) -> None:
+        config = response.config
         limit = config.max_output_tokens
+        # A tool that was asked for by name has been called by the second round.
+        choice = self._tools.choice(config.tool_choice) if not response.rounds else "auto"
         self._outbox.put(
             StartResponse(
                 response_id=response.id,
-                items=tuple(item.as_dict() for item in context),
+                items=self._tools.in_functions((*response.context, *response.output)),
                 instructions=config.instructions,
-                tools=config.tools,
-                tool_choice=config.tool_choice,
+                tools=self._tools.functions(config.tools),
+                tool_choice=choice,
                 output_modalities=config.output_modalities,
                 voice=config.voice,
                 speed=config.speed,
@@ -100,7 +116,6 @@ class Generation:
                 own_input=config.input is not None,
             )
         )
-        return response
 
     def start_or_owe(self, config: Callable[[], ResponseConfig]) -> None:
         """Answer a turn now, or when the active response is done: a caller is not left waiting."""
@@ -182,14 +197,71 @@ class Generation:
             self._exhaust(response)
 
     def add_tool_call(self, response_id: str, tool_call_id: str, name: str, arguments: str) -> None:
-        if (response := self.find(response_id)) is not None:
+        if (response := self.find(response_id)) is None:
+            return
+        target = self._tools.target(name)
+        if target is None:
             response.add_tool_call(tool_call_id, name, arguments)
+            return
+        whose = (tool_call_id, target.server_label, target.name)
+        if target.needs_approval:
+            item_id = ItemId(self._new_id("mcpr"))
+            response.add_item(mcp_approval_request(item_id, *whose, arguments))
+        else:
+            self._run(response, mcp_call(ItemId(self._new_id("mcp")), *whose), arguments)
+
+    def _run(self, response: Response, item: Item, arguments: str) -> None:
+        response.run_tool(item, arguments)
+        label, name = item.members["server_label"], item.members["name"]
+        self._outbox.put(CallTool(item.id, label, name, arguments, response.id))
+
+    def _run_approved(self, response: Response) -> None:
+        """The calls themselves were thought of before: the model goes on with their answers."""
+        response.generating = False
+        approved, self._approved = self._approved, []
+        for request in approved:
+            label, name = request.members["server_label"], request.members["name"]
+            item = mcp_call(ItemId(self._new_id("mcp")), request.tool_call_id, label, name)
+            item.members["approval_request_id"] = request.id
+            self._run(response, item, request.members["arguments"])
+
+    def answered(self, request: Item, config: Callable[[], ResponseConfig], *, yes: bool) -> None:
+        """A client has said whether the call that `request` asks for may be made."""
+        if yes:
+            self._approved.append(request)
+        self.start_or_owe(config)
+
+    def tool_ran(
+        self, item_id: str, output: str | None, error: Mapping[str, object] | None
+    ) -> None:
+        for response in self._responses.values():
+            if item_id in response.running:
+                response.tool_ran(item_id, output, error)
+                self._go_on(response)
+                return
+
+    def _go_on(self, response: Response) -> None:
+        """With what the tools said, once all have, unless a client has to answer too."""
+        if response.generating or response.running or response.cancelling:
+            return
+        if not response.unread or response.awaits_client or response.rounds >= MAX_ROUNDS:
+            self._end(response, Ending("completed"), {})
+            return
+        item_id = response.end_message()
+        if item_id is not None:
+            self._playback.finish_item(item_id)
+        response.rounds += 1
+        response.generating, response.unread = True, False
+        self._generate(response)
 
     def finish(self, response_id: str, reason: str | None, usage: Mapping[str, int]) -> None:
         if (response := self.find(response_id)) is not None:
-            incomplete = reason in _INCOMPLETE
-            ending = Ending("incomplete", reason) if incomplete else Ending("completed")
-            self._end(response, ending, usage)
+            if reason in _INCOMPLETE:
+                self._end(response, Ending("incomplete", reason), usage)
+                return
+            response.generating = False
+            response.used.update(usage)
+            self._go_on(response)
 
     def _exhaust(self, response: Response) -> None:
         """The model said more than it was allowed to."""
@@ -204,6 +276,8 @@ class Generation:
         del self._responses[response.id]
         if self.active is response:
             self.active = None
+        for item_id in response.running:
+            self._outbox.put(CancelTool(ItemId(item_id)))
         response.close(ending, usage)
         self._playback.finish(response)
         if response.config.in_conversation:

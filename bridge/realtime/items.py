@@ -117,6 +117,8 @@ class Item:
     members: dict[str, Any]
     content: list[Part] | None = None
     status: str = "completed"
+    tool_call_id: str = ""
+    """The model's own id of an mcp_call or of what asks for one; not on the wire."""
     unheard: bool = False
     """Nothing of it reached the listener: it leaves the conversation when it is complete."""
 
@@ -159,7 +161,7 @@ class Item:
     def text_tokens(self) -> int:
         """About four characters each."""
         texts = [str(p.words or "") for p in self.content or () if p.type != "input_audio"]
-        texts += [v for k, v in self.members.items() if k in ("arguments", "output", "name")]
+        texts += [v for k, v in self.members.items() if v and k in ("arguments", "output", "name")]
         return sum(-(-len(text) // 4) for text in texts)
 
 
@@ -177,6 +179,18 @@ def user_text(item_id: ItemId, text: str) -> Item:
 
 def assistant_message(item_id: ItemId, part: Part) -> Item:
     return Item(item_id, "message", {"role": "assistant"}, [part], "in_progress")
+
+
+def mcp_call(item_id: ItemId, tool_call_id: str, label: str, name: str) -> Item:
+    members = {"server_label": label, "name": name, "arguments": "", "approval_request_id": None}
+    return Item(item_id, "mcp_call", members, tool_call_id=tool_call_id)
+
+
+def mcp_approval_request(
+    item_id: ItemId, tool_call_id: str, label: str, name: str, arguments: str
+) -> Item:
+    members = {"server_label": label, "name": name, "arguments": arguments}
+    return Item(item_id, "mcp_approval_request", members, tool_call_id=tool_call_id)
 
 
 def function_call(item_id: ItemId, tool_call_id: str, name: str) -> Item:

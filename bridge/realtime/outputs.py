@@ -86,6 +86,35 @@ class SendDigits:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenServer:
+    """Connect to this tool server and ask what it offers; instead of the last of that label."""
+
+    label: str
+    tool: Mapping[str, Any]
+    """As the client gave it: `authorization` and `headers` are secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseServer:
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    item_id: ItemId
+    label: str
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+    response_id: ResponseId
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTool:
+    item_id: ItemId
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigChanged:
     config: SessionConfig
 
@@ -100,5 +129,9 @@ Output = (
     | FinishPlay
     | ClearPlayout
     | SendDigits
+    | OpenServer
+    | CloseServer
+    | CallTool
+    | CancelTool
     | ConfigChanged
 )

@@ -20,6 +20,7 @@ from bridge.realtime.response import Response
 class _Playing:
     response: Response
     item: Item
+    finished: bool = False
 
 
 class Playback:
@@ -46,9 +47,15 @@ class Playback:
     def finish(self, response: Response) -> None:
         """The response is complete: no more sound of it will come."""
         for item in response.output:
-            self._muted.discard(item.id)
-            if item.id in self._playing:
-                self._outbox.put(FinishPlay(item.id))
+            self.finish_item(item.id)
+
+    def finish_item(self, item_id: str) -> None:
+        """Idempotent."""
+        self._muted.discard(item_id)
+        playing = self._playing.get(item_id)
+        if playing is not None and not playing.finished:
+            playing.finished = True
+            self._outbox.put(FinishPlay(item_id))
 
     def clear(self) -> None:
         """Silence the playout, if it has anything to say."""

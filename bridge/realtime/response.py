@@ -4,6 +4,7 @@ response.created comes first and response.done last, once; what was opened betwe
 whatever the end. The message stays open while tools are called: its sound may still be coming.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import Pcm
 from bridge.realtime.window import prompt_tokens
 
+CANCELLED = {"type": "tool_execution_error", "message": "The call was cancelled."}
 DELTA_SAMPLES = 24_000  # one second: 64 KB of base64, far below the clients' message limits
 
 
@@ -71,6 +73,14 @@ class Response:
     output: list[Item] = field(default_factory=list)
     message: Item | None = None
     audible: bool = False
+    generating: bool = True
+    """The model is at it; false while it waits for tools."""
+    running: dict[str, int] = field(default_factory=dict)
+    """Calls of tool servers under way: item id to output index."""
+    rounds: int = 0
+    unread: bool = False
+    """A tool has answered since the model was last asked."""
+    used: Counter[str] = field(default_factory=Counter)
     _index: int = 0
     _part: Part | None = None
 
@@ -130,12 +140,46 @@ class Response:
         self.outbox.send(events.arguments_done(self.id, index, item.as_dict()))
         self._complete(item, index, "completed")
 
+    def add_item(self, item: Item) -> None:
+        """An output item that is whole."""
+        self._complete(item, self._add_item(item), "completed")
+
+    def run_tool(self, item: Item, arguments: str) -> None:
+        """The item of a call that a tool server is to answer."""
+        index = self._add_item(item)
+        self.outbox.send(events.mcp_arguments_delta(self.id, item.id, index, arguments))
+        item.members["arguments"] = arguments
+        self.outbox.send(events.mcp_arguments_done(self.id, item.id, index, arguments))
+        self.outbox.send(events.mcp_call("in_progress", item.id, index))
+        self.running[item.id] = index
+
+    def tool_ran(self, item_id: str, output: str | None, error: Mapping[str, Any] | None) -> None:
+        index = self.running.pop(item_id)
+        item = self.output[index]
+        item.members |= {"output": output, "error": error}
+        self.outbox.send(events.mcp_call("failed" if error else "completed", item.id, index))
+        self._complete(item, index, "completed")
+        self.unread = True
+
+    @property
+    def awaits_client(self) -> bool:
+        """Functions that only a client can answer were called."""
+        return any(item.type == "function_call" for item in self.output)
+
+    def end_message(self, status: str = "completed") -> ItemId | None:
+        """Close the message that is open; what the model says next is another."""
+        if (item := self.message) is None:
+            return None
+        self._close_message(item, status)
+        self.message = self._part = None
+        return item.id
+
     def close(self, ending: Ending, usage: Mapping[str, int]) -> None:
-        if self.message is not None:
-            self._close_message(
-                self.message, "completed" if ending.status == "completed" else "incomplete"
-            )
-        done = self.as_dict(ending.status, ending.as_dict(), self._usage(usage))
+        for item_id in list(self.running):
+            self.tool_ran(item_id, None, CANCELLED)
+        self.end_message("completed" if ending.status == "completed" else "incomplete")
+        self.used.update(usage)
+        done = self.as_dict(ending.status, ending.as_dict(), self._usage(self.used))
         self.outbox.send(events.response_done(done))
 
     def as_dict(

@@ -1,6 +1,6 @@
 """One Realtime session as a protocol: client and model events in, server events and orders out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -26,12 +26,13 @@ from bridge.realtime.extras import Extras, keys_to_press
 from bridge.realtime.fields import out_of_range, unsupported, well_formed
 from bridge.realtime.generation import Generation, session_response
 from bridge.realtime.idle import Idle
-from bridge.realtime.items import parse_item, user_text
+from bridge.realtime.items import Item, parse_item, user_text
 from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import ConfigChanged, Output, Pcm, PushAudio, SendDigits
 from bridge.realtime.playback import Playback
 from bridge.realtime.response_config import read_response
 from bridge.realtime.session_config import SessionConfig
+from bridge.realtime.tool_servers import ToolServers
 from bridge.realtime.turns import Turns
 from bridge.realtime.window import MAX_INPUT_TOKENS
 from bridge.realtime.wire_audio import Formats, WireAudio
@@ -99,6 +100,7 @@ class RealtimeServer:
         )
         self._playback = Playback(self._conversation, self._outbox)
         self._turns = Turns(self._conversation, self._outbox, new_id=new_id, config=config)
+        self._tools = ToolServers(self._conversation, self._outbox, new_id=new_id)
         self._generation = Generation(
             self._conversation,
             self._outbox,
@@ -107,7 +109,9 @@ class RealtimeServer:
             encoder=self._formats.encoder,
             idle=self._idle,
             max_input_tokens=policy.max_input_tokens,
+            tools=self._tools,
         )
+        self._tools.configure(self._config.tools)
 
     @property
     def config(self) -> SessionConfig:
@@ -231,6 +235,8 @@ class RealtimeServer:
                 )
                 self._conversation.check(item)
                 self._turns.add(item, event.previous_item_id)
+                if item.type == "mcp_approval_response":
+                    self._answered(item)
             case client_events.ItemRetrieve():
                 item = self._conversation.find(event.item_id)
                 self._outbox.send(events.item_retrieved(item.as_dict(audio=True)))
@@ -257,6 +263,7 @@ class RealtimeServer:
         self._turns.configure(self._config)
         self._outbox.put(ConfigChanged(self._config))
         self._outbox.send(events.session_updated(self.session))
+        self._tools.configure(self._config.tools)
 
     def _update_beta(self, client: str, flat: Mapping[str, Any]) -> None:
         with beta.flat_names("transcription"):
@@ -429,6 +436,25 @@ class RealtimeServer:
         self._generation.add_tool_call(
             response_id, tool_call_id, well_formed(name), well_formed(arguments)
         )
+
+    def tools_listed(self, label: str, tools: Sequence[Mapping[str, Any]] | None) -> None:
+        """What a tool server offers, in the shape of mcp_list_tools; None: it cannot be asked."""
+        self._tools.listed(label, tools)
+
+    def tool_ran(
+        self, item_id: str, output: str | None, error: Mapping[str, Any] | None, now: float
+    ) -> None:
+        """A CallTool ended with text, or with an error in the shape of mcp_call.error."""
+        self._generation.tool_ran(item_id, output, error)
+        self._watch(now)
+
+    def _answered(self, item: Item) -> None:
+        request = self._conversation.find(item.members["approval_request_id"])
+        known = self._tools.knows(request.members["server_label"])
+        if known and self._config.type == "realtime" and not self._over:
+            self._generation.answered(
+                request, lambda: session_response(self._config), yes=item.members["approve"]
+            )
 
     def response_finished(
         self, response_id: str, reason: str | None, usage: Mapping[str, int], now: float

@@ -217,3 +217,39 @@ def arguments_done(response_id: str, output_index: int, item: Wire) -> Event:
         "name": item["name"],
         "arguments": item["arguments"],
     }
+
+
+def mcp_list(state: str, item_id: str) -> Event:
+    """`state`: in_progress, completed or failed."""
+    return {"type": f"mcp_list_tools.{state}", "item_id": item_id}
+
+
+def mcp_arguments_delta(response_id: str, item_id: str, output_index: int, delta: str) -> Event:
+    # agents-realtime drops it without `obfuscation`.
+    return {
+        "type": "response.mcp_call_arguments.delta",
+        "response_id": response_id,
+        "item_id": item_id,
+        "output_index": output_index,
+        "delta": delta,
+        "obfuscation": "",
+    }
+
+
+def mcp_arguments_done(response_id: str, item_id: str, output_index: int, arguments: str) -> Event:
+    return {
+        "type": "response.mcp_call_arguments.done",
+        "response_id": response_id,
+        "item_id": item_id,
+        "output_index": output_index,
+        "arguments": arguments,
+    }
+
+
+def mcp_call(state: str, item_id: str, output_index: int) -> Event:
+    """`state`: in_progress, completed or failed."""
+    return {
+        "type": f"response.mcp_call.{state}",
+        "item_id": item_id,
+        "output_index": output_index,
+    }

@@ -85,7 +85,7 @@ def test_a_server_that_cannot_be_asked_has_no_tools(playbook: MakePlaybook) -> N
 
 
 def test_the_response_goes_on_with_what_the_tool_said(playbook: MakePlaybook) -> None:
-    book = book_with(playbook, CLOCK)
+    book = book_with(playbook, CLOCK, on_call=False)
     book.speak()
     response_id = book.answer(text="Let me see.", ms=500)
     book.types()

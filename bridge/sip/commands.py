@@ -80,7 +80,11 @@ class AgentCommands(AgentCore):
             call.offer("UPDATE", body, now)
 
     def provisional(self, usage: UsageId, status: int, now: float, *, body: bytes = b"") -> None:
-        """101 to 199; with a body it is early media. Sent again every minute (13.3.1.1)."""
+        """101 to 199; with a body it is early media. Sent again every minute (13.3.1.1).
+
+        On a call that came without an offer the body is our offer, sent if the caller takes
+        reliable responses; EarlyAnswer brings the answer.
+        """
         if not 100 < status < 200:
             raise ValueError(status)
         if call := self._usages.get(usage):
@@ -196,7 +200,7 @@ class AgentCommands(AgentCore):
         """Answers the last Reoffer: 200 with a body, or 300 to 699."""
         if not 200 <= status < 700:
             raise ValueError(status)
-        if call := self._usages.get(usage):
+        if call := self._usages.get(usage) or self._outgoing.get(usage):
             call.answer_reoffer(status, body, now)
 
     # For transactions and usages
@@ -229,5 +233,3 @@ class AgentCommands(AgentCore):
 
     def forget_outgoing(self, call: OutgoingCall) -> None:
         self._outgoing.pop(call.id, None)
-        for dialog in call.early.values():
-            self._dialogs.pop(dialog.id, None)

@@ -79,11 +79,22 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class Reoffer:
-    """A re-INVITE, or an UPDATE with a body: waits for `reinvite_answer`."""
+    """A re-INVITE, or an UPDATE or PRACK with a body: waits for `reinvite_answer`.
+
+    Before the answer to the call too, once the session is agreed on by reliable responses.
+    """
 
     usage: UsageId
     body: bytes
-    method: Literal["INVITE", "UPDATE"]
+    method: Literal["INVITE", "UPDATE", "PRACK"]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyAnswer:
+    """The answer to an offer that went out by `provisional`, before the call is answered."""
+
+    usage: UsageId
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,7 @@ class OutgoingAnswered:
 
     usage: UsageId
     body: bytes
+    """When the 2xx has none: the last that this phone has described itself with while ringing."""
     headers: Headers
 
 
@@ -148,7 +160,8 @@ class ReferProgress:
     status: int
     reason: str
     final: bool
-    """Nothing more comes. 202 and final: accepted by a peer that will not tell how it ends."""
+    """Nothing more comes. 202 and final: accepted by a peer that will not tell how it ends, or
+    that has left before it did; 487: the call ended before it said anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +190,7 @@ Event = (
     IncomingCall
     | CallCancelled
     | CallConfirmed
+    | EarlyAnswer
     | CallEnded
     | Reoffer
     | InfoReceived

@@ -29,10 +29,9 @@ from bridge.sip.message import Request, Response, make_response
 from bridge.sip.offers import Method, Offers
 from bridge.sip.outgoing_request import Unheeded
 from bridge.sip.referral import Referral
-from bridge.sip.reliable import OPTION, ReliableResponses
+from bridge.sip.ringing import Ringing
 from bridge.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from bridge.sip.session_timer import SessionTimer
-from bridge.sip.timers import REFRESH_PROVISIONAL, Timer
 from bridge.sip.transaction import is_reliable
 from bridge.sip.transfer import SubscriptionHost, Transfers
 
@@ -73,41 +72,23 @@ class InviteUsage:
         """Ends the call whose place this one takes."""
         self._referral: Referral | None = None
         self._peer_allows: frozenset[str] = frozenset()
+        self._no_update = False
         self._reason: str | None = None
-        self._provisional: Response | None = None
         self._unacknowledged: dict[int, Unacknowledged] = {}
-        self._reliable: ReliableResponses | None = None
+        self._ringing: Ringing | None = None
         if transaction is not None:
             self._learn(transaction.request)
-            if OPTION in transaction.request.require:
-                number = host.rng.randrange(1, 2**31)
-                self._reliable = ReliableResponses(
-                    transaction, host.timers, number, self._not_acknowledged_early
-                )
+            self._ringing = Ringing(self, host, transaction)
 
     # What the owner wants
 
     def provisional(self, status: int, body: bytes, now: float) -> None:
-        if self.transaction is None or self.state is not CallState.RINGING:
-            return
-        request = self.transaction.request
-        headers = [self.host.contact(self.dialog.flow, request)]
-        response = self._response(request, status, headers, body)
-        if self._reliable is not None:
-            # Without an offer to answer, the first reliable response would have to make one;
-            # the 2xx does.
-            if session_description(request) is not None:
-                self._reliable.send(response, now)
-            return
-        self.transaction.respond(response, now)
-        self._provisional = response
-        self.host.timers.start(self, Timer.PROVISIONAL, now + REFRESH_PROVISIONAL)
+        if self._ringing is not None and self.state is CallState.RINGING:
+            self._ringing.provisional(status, body, now)
 
     def answer(self, body: bytes, now: float) -> None:
-        if self._reliable is not None:
-            self._reliable.hold(lambda then: self._answer(body, then), now)
-        else:
-            self._answer(body, now)
+        if self._ringing is not None and self.state is CallState.RINGING:
+            self._ringing.hold(self._answer, body, now)
 
     def _answer(self, body: bytes, now: float) -> None:
         if self.transaction is not None and self.state is CallState.RINGING:
@@ -188,6 +169,8 @@ class InviteUsage:
                 self._accept_invite(transaction, body, now)
             else:
                 self._accept_update(transaction, now, body)
+        if self._ringing is not None and self.state is CallState.RINGING:
+            self._ringing.answered_offer(status, transaction.request.method, now)
         self.offers.proceed(now)
 
     # What the peer wants
@@ -204,17 +187,19 @@ class InviteUsage:
         self.dialog.reached_by(transaction.flow)
         match request.method:
             case "BYE":
-                self._accept(transaction, now)
+                self.accept(transaction, now)
                 self._end(Step.BYE, "bye", now)
             case "INVITE" | "UPDATE":
                 self._offered(transaction, now)
             case "INFO":
-                self._accept(transaction, now)
+                self.accept(transaction, now)
                 self.host.emit(InfoReceived(self.id, request.content_type, request.body))
             case "NOTIFY":
                 self._notified(transaction, now)
+            case "PRACK" if self._ringing is not None:
+                self._ringing.acknowledged(transaction, now)
             case "PRACK":
-                self._acknowledged_early(transaction, now)
+                self.refuse(transaction, 481, now)
             case "REFER" if self.state is CallState.RINGING:
                 self.refuse_for_now(transaction, now)
             case "REFER":
@@ -246,6 +231,7 @@ class InviteUsage:
         elif transaction is self.transaction and self.state is CallState.RINGING:
             self.refuse(transaction, 487, now)
             self._go(Step.CANCEL)
+            self._settle(now, refuse_invite=False)
             self.host.emit(CallCancelled(self.id))
 
     def flow_failed(self, flow: Flow, now: float) -> None:
@@ -256,11 +242,6 @@ class InviteUsage:
             return
         if self.transaction.flow == flow:
             self._end(Step.LOST, "transport", now)
-
-    def timer_fired(self, timer: Timer, now: float) -> None:
-        if self._provisional is not None and self.transaction is not None:
-            self.transaction.respond(self._provisional, now)
-            self.host.timers.start(self, timer, now + REFRESH_PROVISIONAL)
 
     # For what works inside this usage
 
@@ -301,10 +282,15 @@ class InviteUsage:
 
     def refresh(self, now: float) -> None:
         """Show that we are alive (RFC 4028 section 10)."""
-        if "UPDATE" in self._peer_allows:
+        if "UPDATE" in self._peer_allows and not self._no_update:
             self.offers.make("UPDATE", b"", now, refresh=True)
         elif self.local_description:
             self.offers.make("INVITE", self.local_description, now, refresh=True)
+
+    def refresh_without_update(self, now: float) -> None:
+        """The peer lists UPDATE in Allow, and has refused it all the same."""
+        self._no_update = True
+        self.refresh(now)
 
     def not_acknowledged(self, now: float) -> None:
         self._bye(now)
@@ -342,8 +328,10 @@ class InviteUsage:
             self.refuse(transaction, 422, now, headers=too_short)
         elif request.method == "UPDATE" and not request.body:
             self._refreshed(transaction, now)
-        elif self.state is CallState.RINGING:
+        elif self.state is CallState.RINGING and request.method == "INVITE":
             self.refuse_for_now(transaction, now)
+        elif self.state is CallState.RINGING and self._ringing is not None:
+            self._ringing.offered(transaction, now)
         else:
             method: Method = "INVITE" if request.method == "INVITE" else "UPDATE"
             self.offers.receive(transaction, method, now)
@@ -353,22 +341,15 @@ class InviteUsage:
         if self._referral is None or event != "refer":
             self.refuse(transaction, 481 if event == "refer" else 489, now)
             return
-        self._accept(transaction, now)
+        self.accept(transaction, now)
         self._referral.notified(transaction.request, now)
 
-    def _acknowledged_early(self, transaction: ServerTransaction, now: float) -> None:
-        request, reliable = transaction.request, self._reliable
-        if reliable is None or not reliable.acknowledge(request, now):
-            self.refuse(transaction, 481, now)
-            return
-        if request.body:
-            # A second offer before the answer, which nobody here could answer at once.
-            self.refuse(transaction, 488, now)
-        else:
-            self._accept(transaction, now)
-        reliable.proceed(now)
+    def provisional_response(self, status: int, body: bytes) -> Response:
+        assert self.transaction is not None
+        request = self.transaction.request
+        return self._response(request, status, [self.host.contact(self.dialog.flow, request)], body)
 
-    def _not_acknowledged_early(self, now: float) -> None:
+    def not_acknowledged_early(self, now: float) -> None:
         if self.transaction is not None and self.state is CallState.RINGING:
             self.refuse(self.transaction, 504, now)
             self._end(Step.REJECT, "no_prack", now)
@@ -403,7 +384,7 @@ class InviteUsage:
             headers += self.timer.answer(request, now)
         transaction.respond(self._response(request, 200, headers, body), now)
 
-    def _accept(self, transaction: ServerTransaction, now: float) -> None:
+    def accept(self, transaction: ServerTransaction, now: float) -> None:
         request = transaction.request
         headers = [self.host.contact(self.dialog.flow, request)] if request.method != "BYE" else []
         transaction.respond(self._response(request, 200, headers), now)
@@ -437,7 +418,7 @@ class InviteUsage:
         self._go(step)
         self.timer.stop()
         if self._referral is not None:
-            self._referral.end()
+            self._referral.call_ended()
         self.transfers.end(now)
         if self.state is not CallState.LEAVING:
             self._settle(now, refuse_invite=unanswered and step is Step.BYE)
@@ -460,9 +441,7 @@ class InviteUsage:
         if state is None or state is self.state:
             return
         self.state = state
-        if state is not CallState.RINGING:
-            self.host.timers.stop_all(self)
-            if self._reliable is not None:
-                self._reliable.stop()
+        if self._ringing is not None:
+            self._ringing.stop()
         if state is CallState.ENDED:
             self.host.forget(self)

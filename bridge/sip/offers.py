@@ -26,6 +26,7 @@ Method = Literal["INVITE", "UPDATE"]
 
 MAX_TRIES = 8
 GONE = frozenset({408, 481})
+NO_UPDATE = frozenset({405, 501})
 
 
 class OfferingCall(Protocol):
@@ -46,6 +47,8 @@ class OfferingCall(Protocol):
     def offer_lines(self, method: Method) -> list[tuple[str, str]]: ...
 
     def refreshed_by(self, response: Response, now: float) -> None: ...
+
+    def refresh_without_update(self, now: float) -> None: ...
 
     def leave(self, cause: EndCause, now: float) -> None: ...
 
@@ -170,7 +173,12 @@ class Offers:
 
     # Theirs
 
-    def receive(self, transaction: ServerTransaction, method: Method, now: float) -> None:
+    def receive(
+        self,
+        transaction: ServerTransaction,
+        method: Literal["INVITE", "UPDATE", "PRACK"],
+        now: float,
+    ) -> None:
         """A re-INVITE, or an UPDATE with a body (section 14.2, RFC 3311 section 5.2)."""
         ours = self.ours is not None and (self.ours.method == "INVITE" or bool(self.ours.body))
         if self.theirs is not None:
@@ -226,7 +234,9 @@ class Offers:
         return True
 
     def _refused(self, offer: OurOffer, response: Response, now: float) -> None:
-        if response.status in GONE:
+        if offer.refresh and offer.method == "UPDATE" and response.status in NO_UPDATE:
+            self.usage.refresh_without_update(now)
+        elif response.status in GONE:
             cause: EndCause = "timeout" if response.status == 408 else "gone"
             self.usage.leave(cause, now)
         else:

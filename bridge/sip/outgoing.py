@@ -18,6 +18,7 @@ from bridge.sip.body import SDP, session_description
 from bridge.sip.challenge import Challenged
 from bridge.sip.client_transaction import ClientTransaction, cancellation
 from bridge.sip.dialog import MAX_FORWARDS, Dialog
+from bridge.sip.early import EarlyDialog
 from bridge.sip.events import (
     CallEnded,
     EndCause,
@@ -140,7 +141,7 @@ class OutgoingCall:
         self.id = usage
         self.host = host
         self.state = OutgoingState.CALLING
-        self.early: dict[str, Dialog] = {}
+        self.early: dict[str, EarlyDialog] = {}
         self._call = call
         self._flows = list(call.flows)
         self.flow = self._flows.pop(0)
@@ -149,7 +150,6 @@ class OutgoingCall:
         self._cseq = host.rng.randrange(1, 2**16)
         self._acks = Acks(host.send)
         self._challenged = Challenged(call.credentials, host.rng)
-        self._rseqs: dict[str, int] = {}
         self._min_se = 0
         self._intervals = 0
         self._transaction = self._send(now)
@@ -161,13 +161,19 @@ class OutgoingCall:
             return
         ringing = self.state is OutgoingState.PROCEEDING
         self._go(OutgoingStep.HANGUP)
+        self.answer_reoffer(487, b"", now)
         self.host.emit(CallEnded(self.id, cause))
         if ringing:
             self._cancel(now)
 
     def dialog_of(self, request: Request) -> Dialog | None:
         """The early dialog that a request of the peer belongs to."""
-        return self.early.get(request.from_tag or "")
+        early = self.early.get(request.from_tag or "")
+        return None if early is None else early.dialog
+
+    def answer_reoffer(self, status: int, body: bytes, now: float) -> None:
+        for early in self.early.values():
+            early.answer(status, body, now)
 
     @property
     def is_leaving(self) -> bool:
@@ -187,21 +193,24 @@ class OutgoingCall:
         if self.state in LIVE and self._next_flow(now):
             return
         status = 408 if cause == "timeout" else 503
-        self._fail(status, REASONS[status], Headers())
+        self._fail(status, REASONS[status], Headers(), now)
 
     def receive(self, transaction: ServerTransaction, now: float) -> None:
         """A request in an early dialog."""
-        dialog = self.dialog_of(transaction.request)
-        if dialog is None or not dialog.accept(transaction.request):
-            self._reply(transaction, 481 if dialog is None else 500, now)
+        early = self.early.get(transaction.request.from_tag or "")
+        if early is None or not early.dialog.accept(transaction.request):
+            status = 481 if early is None else 500
+            transaction.respond(make_response(transaction.request, status), now)
+            return
+        if transaction.request.method == "UPDATE" and not self.is_leaving:
+            early.updated(transaction, now, waiting=any(e.theirs for e in self.early.values()))
             return
         if transaction.request.method != "BYE":
             # The 2xx that must come first may have been overtaken.
-            wait = [("Retry-After", str(self.host.rng.randint(0, 10)))]
-            self._reply(transaction, 500, now, wait)
+            early.refuse_for_now(transaction, now)
             return
-        self._reply(transaction, 200, now)
-        self._forget_early(dialog)
+        transaction.respond(make_response(transaction.request, 200), now)
+        self._forget_early(early, now)
         if self.state is OutgoingState.PROCEEDING and not self.early:
             self._go(OutgoingStep.BYE)
             self.host.emit(OutgoingFailed(self.id, 487, REASONS[487], Headers(), None))
@@ -210,7 +219,7 @@ class OutgoingCall:
     def timer_fired(self, timer: Timer, now: float) -> None:
         """No final answer came after the CANCEL (section 9.1)."""
         self._transaction.abandon(now)
-        self._fail(408, REASONS[408], Headers())
+        self._fail(408, REASONS[408], Headers(), now)
 
     def _progress(self, response: Response, now: float) -> None:
         if self.state is OutgoingState.GIVEN_UP:
@@ -223,26 +232,14 @@ class OutgoingCall:
         tag = response.to_tag or ""
         if tag and tag not in self.early and response.contact is not None:
             dialog = Dialog.from_response(self._transaction.request, response, self.flow)
-            self.early[tag] = dialog
+            self.early[tag] = EarlyDialog(self.id, dialog, self.host)
             self.host.early(self, dialog)
-        if not self._acknowledge_early(response, now):
+        early = self.early.get(tag)
+        offered = bool(self._transaction.request.body)
+        if early is not None and not early.heard(response, now, offered=offered):
             return
         body = session_description(response)
         self.host.emit(OutgoingProgress(self.id, response.status, response.reason, body, tag))
-
-    def _acknowledge_early(self, response: Response, now: float) -> bool:
-        """PRACK, in order and once for each (RFC 3262 section 4); False: a copy, or too early."""
-        rseq, tag = response.rseq, response.to_tag or ""
-        dialog = self.early.get(tag)
-        if "100rel" not in response.require or rseq is None or dialog is None:
-            return True
-        if tag in self._rseqs and rseq != self._rseqs[tag] + 1:
-            return False
-        self._rseqs[tag] = rseq
-        dialog.refresh_target(response)
-        lines = [("RAck", f"{rseq} {response.cseq.number} INVITE")]
-        self.host.send_request(dialog, "PRACK", Unheeded(), now, lines)
-        return True
 
     def _answered(self, response: Response, now: float) -> None:
         tag = response.to_tag or ""
@@ -250,15 +247,19 @@ class OutgoingCall:
             return
         request = self._transaction.request
         dialog = Dialog.from_response(request, response, self.flow)
-        if (early := self.early.get(tag)) is not None:
+        early = self.early.pop(tag, None)
+        if early is not None:
             # The route set is that of the 2xx (section 13.2.2.4), the numbers go on.
-            dialog.local_cseq, dialog.remote_cseq = early.local_cseq, early.remote_cseq
+            dialog.local_cseq = early.dialog.local_cseq
+            dialog.remote_cseq = early.dialog.remote_cseq
         was = self.state
         self._go(OutgoingStep.SUCCESS)
         extra = was is OutgoingState.ANSWERED
         usage_id = self.host.new_usage_id() if extra else self.id
         usage = InviteUsage(usage_id, dialog, self.host, credentials=self._call.credentials)
-        self._release()
+        if early is not None:
+            usage.offers.theirs = early.theirs
+        self._release(now)
         self.host.joined(usage)
         if was not in LIVE:
             self._acks.sent[tag] = self.host.acknowledge(dialog, request)
@@ -269,6 +270,8 @@ class OutgoingCall:
         usage.refreshed_by(response, now)
         body = session_description(response) or b""
         self._acks.sent[tag] = None
+        if not body and early is not None and request.body:
+            body = early.description
         if body and not request.body:
             usage.owed_ack = lambda answer: self._acknowledge(dialog, request, answer)
         else:
@@ -281,7 +284,7 @@ class OutgoingCall:
     def _refused(self, response: Response, now: float) -> None:
         if self.state in LIVE and self._try_again(response, now):
             return
-        self._fail(response.status, response.reason, response.headers)
+        self._fail(response.status, response.reason, response.headers, now)
 
     def _try_again(self, response: Response, now: float) -> bool:
         if self._challenged.answer(self._transaction.request, response):
@@ -310,29 +313,32 @@ class OutgoingCall:
         return True
 
     def _again(self, now: float) -> None:
-        for dialog in list(self.early.values()):
-            self._forget_early(dialog)
-        self._rseqs.clear()
+        for early in list(self.early.values()):
+            self._forget_early(early, now)
         self._go(OutgoingStep.RETRY)
         self._transaction = self._send(now)
 
-    def _fail(self, status: int, reason: str, headers: Headers) -> None:
+    def _fail(self, status: int, reason: str, headers: Headers, now: float) -> None:
         told = self.state not in LIVE
         self._go(OutgoingStep.FAILURE)
         if self.state is not OutgoingState.ENDED:
             return
-        self._release()
+        self._release(now)
         if not told:
             self.host.emit(OutgoingFailed(self.id, status, reason, headers, q850_cause(headers)))
 
-    def _release(self) -> None:
+    def _release(self, now: float) -> None:
         self.host.timers.stop_all(self)
         self.host.forget_outgoing(self)
-        self.early.clear()
+        # Kept: a phone of the fork may answer yet, and its numbers go on.
+        for early in self.early.values():
+            early.answer(481, b"", now)
+            self.host.forget_early(early.dialog)
 
-    def _forget_early(self, dialog: Dialog) -> None:
-        del self.early[dialog.remote_tag]
-        self.host.forget_early(dialog)
+    def _forget_early(self, early: EarlyDialog, now: float) -> None:
+        del self.early[early.dialog.remote_tag]
+        early.answer(481, b"", now)
+        self.host.forget_early(early.dialog)
 
     def _cancel(self, now: float) -> None:
         request = cancellation(self._transaction.request)
@@ -385,16 +391,6 @@ class OutgoingCall:
         if self._min_se:
             lines.append(("Min-SE", str(self._min_se)))
         return lines
-
-    def _reply(
-        self,
-        transaction: ServerTransaction,
-        status: int,
-        now: float,
-        headers: list[tuple[str, str]] | None = None,
-    ) -> None:
-        response = make_response(transaction.request, status, headers=headers or ())
-        transaction.respond(response, now)
 
     def _go(self, step: OutgoingStep) -> None:
         self.state = OUTGOING[self.state].get(step, self.state)

@@ -44,6 +44,7 @@ class Referral:
         self.usage = usage
         self.host = host
         self.is_over = False
+        self._accepted = False
         self._headers = headers
         self._challenged = Challenged(usage.credentials, host.rng)
         self._last: tuple[int, str] | None = None
@@ -58,6 +59,7 @@ class Referral:
             else:
                 self._tell(response.status, response.reason, final=True)
             return
+        self._accepted = True
         refused = (response.headers.get("refer-sub") or "").strip().lower() == "false"
         if refused or self._last is None:
             # RFC 4488: nobody will tell how it ends.
@@ -71,6 +73,7 @@ class Referral:
             self._tell(status, REASONS[status], final=True)
 
     def notified(self, request: Request, now: float) -> None:
+        self._accepted = True
         news = sipfrag_status(request.body)
         state = (request.headers.get("subscription-state") or "").partition(";")[0]
         terminated = state.strip().lower() == "terminated"
@@ -86,8 +89,12 @@ class Referral:
     def timer_fired(self, timer: Timer, now: float) -> None:
         self._tell(408, REASONS[408], final=True)
 
+    def call_ended(self) -> None:
+        """With it goes the dialog that NOTIFY would come in; many peers leave on the 202."""
+        status = 202 if self._accepted else 487
+        self._tell(status, REASONS[status], final=True)
+
     def end(self) -> None:
-        """The call is over, and with it the dialog that NOTIFY would come in."""
         self.is_over = True
         self.host.timers.stop_all(self)
 

@@ -26,36 +26,40 @@ class ReliableResponses:
     held: Callable[[float], None] | None = None
     """The 2xx."""
     interval: float = T1
+    between: bool = False
+    """A PRACK came, and is not answered yet."""
 
     def send(self, response: Response, now: float) -> None:
         headers = response.headers.added("Require", OPTION).added("RSeq", str(self.number))
         self.number += 1
         numbered = Response(response.status, response.reason, headers, response.body)
         self.waiting.append(numbered)
-        if len(self.waiting) == 1:
+        if len(self.waiting) == 1 and not self.between:
             self._start(now)
 
     def hold(self, answer: Callable[[float], None], now: float) -> None:
         """`answer` is called when nothing waits for a PRACK any more."""
-        if self.waiting:
+        if self.waiting or self.between:
             self.held = self.held or answer
         else:
             answer(now)
 
-    def acknowledge(self, prack: Request, now: float) -> bool:
-        """False when it names no response that waits (section 3): 481."""
+    def acknowledge(self, prack: Request) -> Response | None:
+        """What the PRACK is for, to `proceed` from; None when nothing such waits: 481."""
         rack = prack.rack
-        if not self.waiting or rack is None:
-            return False
+        if not self.waiting or self.between or rack is None:
+            return None
         first = self.waiting[0]
         if rack != (first.rseq, first.cseq.number, first.cseq.method):
-            return False
+            return None
         self.waiting.popleft()
         self.timers.stop_all(self)
-        return True
+        self.between = True
+        return first
 
     def proceed(self, now: float) -> None:
         """After the PRACK is answered: the next response, or the 2xx."""
+        self.between = False
         if self.waiting:
             self._start(now)
         elif self.held is not None:

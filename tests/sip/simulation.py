@@ -15,8 +15,10 @@ from bridge.sip.events import (
     IncomingCall,
     OutgoingAnswered,
     OutgoingFailed,
+    ReferProgress,
     Reoffer,
     ReofferDone,
+    TransferRequested,
     UsageId,
 )
 from bridge.sip.outgoing import OutgoingInvite
@@ -40,6 +42,8 @@ class Call:
     up: bool = False
     offers: int = 0
     done: int = 0
+    transfers: int = 0
+    outcomes: int = 0
     ends: list[Event] = field(default_factory=list)
 
 
@@ -49,7 +53,7 @@ class End:
     def __init__(self, world: "World", host: str, peer: str, seed: int) -> None:
         self.world = world
         self.rng = world.rng
-        config = AgentConfig(session_expires=world.rng.choice((0, 90)))
+        config = AgentConfig(session_expires=world.rng.choice((0, 90)), transfers=True)
         self.agent = UserAgent(config, random.Random(seed))
         self.flow = Flow("udp", (host, 5060), (peer, 5060))
         self.calls: dict[UsageId, Call] = {}
@@ -97,6 +101,11 @@ class End:
                 self.calls[usage].done += 1
                 if body == OFFER:
                     agent.acknowledge_offer(usage, ANSWER, now)
+            case TransferRequested(usage):
+                self._follow(usage)
+            case ReferProgress(usage, _, _, final):
+                assert not self.calls[usage].over
+                self.calls[usage].outcomes += final
             case CallEnded(usage) | CallCancelled(usage) | OutgoingFailed(usage):
                 call = self.calls[usage]
                 call.over, call.up = True, False
@@ -114,8 +123,7 @@ class End:
         rings = rng.random() * 8
         body = ANSWER if offered else OFFER
         self._later(rings, lambda: agent.provisional(usage, 180, world.now))
-        if offered:
-            self._later(rings, lambda: agent.provisional(usage, 183, world.now, body=body))
+        self._later(rings, lambda: agent.provisional(usage, 183, world.now, body=body))
         if rng.random() < 0.75:
             world.network.at(world.now + rings, lambda: agent.answer(usage, body, world.now))
         elif rng.random() < 0.5:
@@ -138,11 +146,34 @@ class End:
                 call.offers += 1
                 agent.update(usage, self.rng.choice((OFFER, b"")), world.now)
 
+        def refer() -> None:
+            if call.up:
+                call.transfers += 1
+                agent.refer(usage, "sip:third@203.0.113.1", world.now)
+
+        if self.rng.random() < 0.3:
+            self._later(10, refer)
         for act, chance in ((reoffer, 0.5), (reoffer, 0.3), (update, 0.3)):
             if self.rng.random() < chance:
                 self._later(self.rng.choice((1, 10)), act)
         if self.rng.random() < 0.5:
             self._later(self.rng.choice((1, 20, 100)), lambda: agent.hangup(usage, world.now))
+
+    def _follow(self, usage: UsageId) -> None:
+        """Answer a transfer, and tell how it goes; the call may end meanwhile."""
+        agent, world, rng = self.agent, self.world, self.rng
+        status, outcome = rng.choice((202, 202, 603)), rng.choice((200, 486))
+
+        def tell(news: int) -> None:
+            agent.notify_refer(usage, news, "", world.now, final=news >= 200)
+
+        def answer() -> None:
+            agent.refer_answer(usage, status, world.now)
+            self._later(3, lambda: tell(180))
+            if rng.random() < 0.9:
+                world.network.at(world.now + 4, lambda: tell(outcome))
+
+        self._later(2, answer)
 
     def _later(self, most: float, act: Callable[[], None]) -> None:
         self.world.network.at(self.world.now + self.rng.random() * most, act)
@@ -200,6 +231,8 @@ def play(seed: int) -> World:
         assert up in ([True, True], [False, False], [False]), (seed, up)
         for call in calls:
             assert len(call.ends) == call.over, (seed, call.ends)
+            assert call.outcomes <= call.transfers, (seed, "a transfer that ended twice")
+            assert call.up or call.outcomes == call.transfers, (seed, "a transfer without an end")
             assert call.up != call.over, (seed, "neither up nor over")
             causes = {event.cause for event in call.ends if isinstance(event, CallEnded)}
             # 15 s for a refresh of 90 s are not always enough on such a network.

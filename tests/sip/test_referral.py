@@ -95,9 +95,20 @@ def test_no_news_is_a_failure() -> None:
 def test_end_of_the_call_is_the_last_word() -> None:
     ladder = referred()
     _ = ladder >> ladder.callee(202, method="REFER") >> ladder.from_callee("BYE") << 200
-    assert ladder.events()[-1] == CallEnded(ladder.usage, "bye")
+    events = ladder.events()
+    assert progress(events) == [(202, False), (202, True)]
+    assert events[-1] == CallEnded(ladder.usage, "bye")
     ladder.wait(33)
     assert ladder.idle()
+    assert ladder.events() == []
+
+
+def test_end_of_the_call_before_any_answer() -> None:
+    ladder = referred()
+    ladder.agent.hangup(ladder.usage, ladder.now)
+    events = ladder.events()
+    assert progress(events) == [(487, True)]
+    assert events[-1] == CallEnded(ladder.usage, "hangup")
 
 
 def test_notify_without_a_refer() -> None:

@@ -60,9 +60,12 @@ def test_prack_that_matches_nothing() -> None:
     _ = plain << 481
 
 
-def test_offer_in_a_prack_is_refused_and_counts_as_acknowledgement() -> None:
-    ladder = ringing()
-    prack(ladder, 183, body=OFFER)
+def test_prack_for_a_response_without_an_answer_makes_no_offer() -> None:
+    ladder = Ladder().invite(headers=REQUIRED)
+    ladder.agent.provisional(ladder.usage, 180, ladder.now)
+    _ = ladder << 180
+    ladder.tag = ladder.response(180).to_tag or ""
+    prack(ladder, 180, body=OFFER)
     _ = ladder << 488
     ladder.mark().wait(5)
     assert ladder.gaps() == []

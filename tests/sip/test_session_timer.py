@@ -73,6 +73,21 @@ def test_caller_who_refreshes() -> None:
     _ = ladder << "BYE"
 
 
+@pytest.mark.parametrize("status", [405, 501])
+def test_update_that_is_refused_is_made_good_by_an_invite(status: int) -> None:
+    ladder = CallingLadder().call(session_expires=120)
+    agreed = [("Session-Expires", "120;refresher=uac"), ("Allow", "INVITE, UPDATE")]
+    _ = ladder >> ladder.callee(200, headers=agreed, body=ANSWER) << "ACK"
+    ladder.events()
+    ladder.wait(60)
+    _ = ladder << "UPDATE" >> ladder.callee(status, method="UPDATE") << "INVITE"
+    assert ladder.request("INVITE").body == OFFER
+    _ = ladder >> ladder.callee(200, headers=agreed, body=ANSWER) << "ACK"
+    ladder.wait(60)
+    _ = ladder << "INVITE"
+    assert ladder.events() == []
+
+
 def test_we_refresh_for_twenty_minutes_by_update() -> None:
     ladder = CallingLadder().call(session_expires=120)
     agreed = [("Session-Expires", "120;refresher=uac"), ("Allow", "INVITE, UPDATE")]

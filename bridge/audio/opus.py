@@ -174,13 +174,18 @@ class OpusDecoder:
         """What may have been in a lost packet: 20 ms, or as many samples, 2.5 ms at a time."""
         return self._decode(None, samples or samples_per_frame(self.sample_rate))
 
+    def repair(self, following: bytes, samples: int | None = None) -> Pcm:
+        """A lost packet from what the one behind it repeats (FEC); as conceal where that repeats
+        nothing. Raises OpusError."""
+        return self._decode(following, samples or samples_per_frame(self.sample_rate), fec=1)
+
     def close(self) -> None:
         self._free()
         self._state = None
 
-    def _decode(self, packet: bytes | None, room: int) -> Pcm:
+    def _decode(self, packet: bytes | None, room: int, *, fec: int = 0) -> Pcm:
         if self._state is None:
             raise OpusError("decoder is closed")
         size = len(packet) if packet is not None else 0
-        count = self._lib.opus_decode(self._state, packet, size, self._address, room, 0)
+        count = self._lib.opus_decode(self._state, packet, size, self._address, room, fec)
         return self._pcm[: _check(count)].copy()

@@ -1,6 +1,7 @@
 """From packets to whole frames, a class per kind of codec: jitter, loss and odd sizes end here."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -18,14 +19,17 @@ from bridge.audio.g711 import (
 from bridge.audio.g722 import SAMPLE_RATE as G722_RATE, SAMPLES_PER_OCTET, G722Decoder
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusDecoder, OpusError, packet_duration
+from bridge.audio.plc import Concealment
 from bridge.audio.resample import ResamplerBank
+from bridge.audio.stretch import join_shorter
 from bridge.media.jitter import JitterBuffer, Lost
 
 G711_FRAME = 160  # octets, which are samples
-G711_FADE = 480  # samples: a repetition is gone after 60 ms, as in G.711 appendix I
+G711_RATE = 8000
 MAX_OCTETS = 1600  # 200 ms: nobody sends longer packets, and junk may be 64 KiB
 QUIET_RMS = 200.0  # -44 dBFS: room noise on a telephone
-OPUS_CONCEALED_FRAMES = 5  # libopus fades to nothing within 100 ms; after that zeros are cheaper
+REMEMBERED = 5  # packets, for what to conceal a loss with: 50 ms at the least
+OPUS_CONCEALED = MODEL_RATE // 10  # libopus fades to nothing in this; then zeros are cheaper
 
 
 class G711Inbound:
@@ -36,20 +40,22 @@ class G711Inbound:
         self.jitter = JitterBuffer(codec.clock_rate, duration=_octets, quiet=self._is_quiet)
         self.concealed = 0
         self._rest = b""
-        self._last = self.silence
-        self._faded = G711_FADE  # samples of the current repetition already given
+        self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._plc = Concealment(G711_RATE)
 
     def pull(self, now: float) -> list[bytes]:
         """The frames due by now: usually one."""
         frames: list[bytes] = []
-        pop = self.jitter.pop
+        jitter = self.jitter
+        pop = jitter.pop
         while (item := pop(now)) is not None:
-            if isinstance(item, bytes):
-                octets = item
-                self._faded = 0
-                self._last = octets
-            else:
+            if isinstance(item, Lost):
                 octets = self._conceal(item)
+            elif self._plc.active or jitter.hurried:
+                octets = self._mend(item)
+            else:
+                octets = item
+            self._recent.append(octets)
             if len(octets) == G711_FRAME and not self._rest:
                 frames.append(octets)
             else:
@@ -67,7 +73,8 @@ class G711Inbound:
             return encode(decode(np.frombuffer(octets, np.uint8))).tobytes()
 
         self.jitter.recode(recode)
-        self._rest, self._last = recode(self._rest), recode(self._last)
+        self._rest = recode(self._rest)
+        self._recent = deque(map(recode, self._recent), REMEMBERED)
         return recode
 
     def close(self) -> None:
@@ -86,20 +93,30 @@ class G711Inbound:
         self._rest = octets[whole:]
 
     def _conceal(self, lost: Lost) -> bytes:
-        """The last frame again and again, fading out."""
         self.concealed += 1
-        if lost.muted or self._faded >= G711_FADE:
-            self._faded = G711_FADE
+        if lost.muted:
+            self._plc.end()
             return (self.silence * (lost.duration // G711_FRAME + 1))[: lost.duration]
-        pattern = self._decode(np.frombuffer(self._last[-G711_FRAME:], np.uint8))
-        positions = self._faded + np.arange(lost.duration)
-        gains = np.maximum(0.0, 1.0 - positions / G711_FADE)
-        repeated = pattern[positions % len(pattern)] * gains
-        self._faded += lost.duration
-        return self._encode(repeated.astype(np.int16)).tobytes()
+        return self._encode(self._plc.conceal(self._history(), lost.duration)).tobytes()
+
+    def _mend(self, octets: bytes) -> bytes:
+        """The packet after a gap, or before one that is merged with it."""
+        pcm = self._linear(octets)
+        if self._plc.active:
+            pcm = self._plc.resume(pcm)
+        surplus = self.jitter.surplus() if self.jitter.hurried else None
+        if surplus is not None:
+            pcm = join_shorter(pcm, self._linear(surplus), G711_RATE)
+        return self._encode(pcm).tobytes()
+
+    def _history(self) -> Pcm:
+        return self._linear(b"".join(self._recent)[-self._plc.history :])
+
+    def _linear(self, octets: bytes) -> Pcm:
+        return self._decode(np.frombuffer(octets, np.uint8))
 
     def _is_quiet(self, payload: bytes) -> bool:
-        return rms(self._decode(np.frombuffer(payload, np.uint8))) < QUIET_RMS
+        return rms(self._linear(payload)) < QUIET_RMS
 
 
 def _octets(payload: bytes) -> int:
@@ -109,18 +126,28 @@ def _octets(payload: bytes) -> int:
 class SingleInbound(ABC):
     """Gives frames of 480 samples at 24 kHz, of a codec that has a state per call."""
 
-    def __init__(self, jitter: JitterBuffer) -> None:
+    def __init__(self, jitter: JitterBuffer, rate: int) -> None:
         self.jitter = jitter
         self.concealed = 0
         self.silence = np.zeros(MODEL_FRAME, np.int16)
+        self._rate = rate
         self._rest = np.empty(0, np.int16)
 
     def pull(self, now: float) -> list[Pcm]:
         """The frames due by now: usually one."""
         frames: list[Pcm] = []
-        pop = self.jitter.pop
+        jitter = self.jitter
+        pop = jitter.pop
         while (item := pop(now)) is not None:
-            pcm = self._sound(item) if isinstance(item, bytes) else self._conceal(item)
+            if isinstance(item, Lost):
+                self.concealed += 1
+                pcm = self._conceal(item)
+            else:
+                pcm = self._sound(item)
+                surplus = jitter.surplus() if jitter.hurried else None
+                if surplus is not None:
+                    pcm = join_shorter(pcm, self._sound(surplus), self._rate)
+            pcm = self._model_rate(pcm)
             if len(pcm) == MODEL_FRAME and not len(self._rest):
                 frames.append(pcm)
             else:
@@ -137,6 +164,9 @@ class SingleInbound(ABC):
     @abstractmethod
     def _conceal(self, lost: Lost) -> Pcm: ...
 
+    @abstractmethod
+    def _model_rate(self, pcm: Pcm) -> Pcm: ...
+
     def _split(self, pcm: Pcm, frames: list[Pcm]) -> None:
         pcm = np.concatenate((self._rest, pcm))
         whole = len(pcm) - len(pcm) % MODEL_FRAME
@@ -148,9 +178,8 @@ class OpusInbound(SingleInbound):
     """By libopus, which knows how to conceal."""
 
     def __init__(self) -> None:
-        super().__init__(
-            JitterBuffer(OPUS.clock_rate, duration=packet_duration, quiet=_is_opus_silence)
-        )
+        jitter = JitterBuffer(OPUS.clock_rate, duration=packet_duration, quiet=_is_opus_silence)
+        super().__init__(jitter, MODEL_RATE)
         self._decoder = OpusDecoder(MODEL_RATE)
         self._conceal_left = 0
 
@@ -161,41 +190,81 @@ class OpusInbound(SingleInbound):
         try:
             pcm = self._decoder.decode(packet)
         except OpusError:
-            return self._conceal(Lost(packet_duration(packet)))
-        self._conceal_left = OPUS_CONCEALED_FRAMES
+            self.concealed += 1
+            return self._made_up(packet_duration(packet) // 2)
+        self._conceal_left = OPUS_CONCEALED
         return pcm
 
     def _conceal(self, lost: Lost) -> Pcm:
-        self.concealed += 1
         samples = lost.duration * MODEL_RATE // OPUS.clock_rate
-        # libopus conceals multiples of 2.5 ms only.
-        if lost.muted or self._conceal_left <= 0 or samples % 60:
+        if lost.muted:
             return np.zeros(samples, np.int16)
-        self._conceal_left -= 1
+        following = self.jitter.following
+        repeated = 0 if following is None else packet_duration(following) // 2
+        if following is None or not 0 < repeated <= samples:
+            return self._made_up(samples)
+        # What a packet repeats is the one before it; what was lost earlier is gone.
+        earlier = self._made_up(samples - repeated)
+        try:
+            return np.concatenate((earlier, self._decoder.repair(following, repeated)))
+        except OpusError:
+            return np.concatenate((earlier, self._made_up(repeated)))
+
+    def _made_up(self, samples: int) -> Pcm:
+        # libopus conceals multiples of 2.5 ms only.
+        if self._conceal_left <= 0 or samples % 60 or not samples:
+            return np.zeros(samples, np.int16)
+        self._conceal_left -= samples
         return self._decoder.conceal(samples)
+
+    def _model_rate(self, pcm: Pcm) -> Pcm:
+        return pcm
 
 
 class G722Inbound(SingleInbound):
-    """16 kHz to the model's 24 kHz."""
+    """Decoded and mended at 16 kHz, then brought to the model's 24 kHz."""
 
     def __init__(self) -> None:
-        super().__init__(JitterBuffer(G722.clock_rate, duration=_octets, quiet=lambda _: False))
+        jitter = JitterBuffer(G722.clock_rate, duration=_octets, quiet=self._is_quiet)
+        super().__init__(jitter, G722_RATE)
         self._decoder = G722Decoder()
+        self._plc = Concealment(G722_RATE)
+        self._recent: deque[Pcm] = deque(maxlen=REMEMBERED)
         self._bank = ResamplerBank(G722_RATE, MODEL_RATE, capacity=1)
         self._row = np.zeros(1, np.intp)
+        self._odd = np.empty(0, np.int16)
 
     def close(self) -> None:
         """Nothing to free."""
 
     def _sound(self, packet: bytes) -> Pcm:
-        return self._up(self._decoder.decode(packet))
+        pcm = self._decoder.decode(packet)
+        if self._plc.active:
+            pcm = self._plc.resume(pcm)
+        self._recent.append(pcm)
+        return pcm
 
     def _conceal(self, lost: Lost) -> Pcm:
-        self.concealed += 1
-        return self._up(np.zeros(lost.duration * SAMPLES_PER_OCTET, np.int16))
+        samples = lost.duration * SAMPLES_PER_OCTET
+        if lost.muted:
+            self._plc.end()
+            pcm = np.zeros(samples, np.int16)
+        else:
+            history = np.concatenate(self._recent) if self._recent else self._odd[:0]
+            pcm = self._plc.conceal(history, samples)
+        self._recent.append(pcm)
+        return pcm
 
-    def _up(self, pcm: Pcm) -> Pcm:
+    def _model_rate(self, pcm: Pcm) -> Pcm:
+        if len(self._odd) or len(pcm) % 2:
+            pcm = np.concatenate((self._odd, pcm))
+            whole = len(pcm) - len(pcm) % 2
+            self._odd, pcm = pcm[whole:], pcm[:whole]
         return self._bank.process(self._row, pcm.reshape(1, -1)).reshape(-1)
+
+    def _is_quiet(self, payload: bytes) -> bool:
+        """Only by decoding it out of turn could one tell."""
+        return False
 
 
 def _is_opus_silence(packet: bytes) -> bool:

@@ -4,7 +4,9 @@ The far end of this direction is a model, not an ear, so nothing waits in order 
 20 ms of the clock entitles to 20 ms of audio, what is there goes out at once, what is missing may
 be up to HOLD_MS late, and only then is it replaced. A late packet that was replaced by silence for
 want of anything else is still heard; the delay this leaves behind is a queue that outlasts its
-tick, and a queue longer than the network lately proved to need is shortened, quiet packets first.
+tick, and so is what a sender with a fast clock brings. A queue longer than the network lately
+proved to need is shortened: `surplus` gives a packet to be merged with the one before it, when it
+is quiet or when there is no waiting for that.
 
 Order comes from sequence numbers alone. Timestamps jump at a sender's whim, stand still in
 telephone events and run on in silence suppression; the clock already knows how long a gap was.
@@ -21,9 +23,11 @@ PATIENCE = 3  # frames replaced in a row after which a pause is a pause and hold
 JITTER_FRAMES = 5  # a longer gap was an outage or silence suppression, not jitter
 TARGET_FRAMES = 3  # most delay kept against jitter beyond HOLD_MS
 CALM_FRAMES = 250  # without a gap before the target shrinks by one
-STALL_MS = 200  # more delay than this is the wreck of an outage: dropped at once
-SETTLE_FRAMES = 10  # of excess before a quiet packet goes, and between two packets
-FORCE_FRAMES = 50  # of excess before a packet goes however loud
+STALL_MS = 200  # more delay than this is the wreck of an outage: a packet is merged every frame
+STALL_OVER_MS = 40  # until this is left
+MAX_STALL_MS = 2000  # what came before is dropped: catching up would take longer than it is worth
+SETTLE_FRAMES = 10  # of excess before a quiet packet is merged, and between two packets
+FORCE_FRAMES = 50  # of excess before a packet is merged however loud
 MAX_OWED_S = 2  # of our own standstill made good afterwards
 MAX_DROPOUT = 3000  # RFC 3550 appendix A.1
 MAX_MISORDER = 100
@@ -47,6 +51,8 @@ class JitterStats:
     duplicates: int = 0
     dropped: int = 0
     """Thrown away to shorten the delay, or because of a flood."""
+    merged: int = 0
+    """Given as surplus."""
     restarts: int = 0
     """The sender began anew: another SSRC, or a jump of its sequence numbers."""
     starved: int = 0
@@ -71,6 +77,8 @@ class JitterBuffer:
         self._frame = clock_rate // FRAMES_PER_SECOND
         self._hold = clock_rate * HOLD_MS // 1000
         self._stall = clock_rate * STALL_MS // 1000
+        self._stall_over = clock_rate * STALL_OVER_MS // 1000
+        self._max_stall = clock_rate * MAX_STALL_MS // 1000
         self._packet = self._frame  # duration of the last packet that came
         self._queue: dict[int, tuple[bytes, int]] = {}
         self._queued = 0
@@ -86,6 +94,9 @@ class JitterBuffer:
         self._target = 0
         self._calm = 0
         self._over = 0
+        self._rushing = False
+        self.hurried = False
+        """A `surplus` is due with the next packet."""
 
     def push(self, packet: RtpPacket) -> None:
         """A packet of the negotiated audio."""
@@ -122,6 +133,22 @@ class JitterBuffer:
             self._muted = False
             return payload
         return None
+
+    def surplus(self) -> bytes | None:
+        """The packet after the one just popped, to be merged with it, if there is any."""
+        self.hurried = False
+        entry = self._queue.get(self._expected)
+        if entry is None or not entry[1]:
+            return None
+        payload, _ = self._leave()
+        self.stats.merged += 1
+        return payload
+
+    @property
+    def following(self) -> bytes | None:
+        """After a Lost: the packet behind the gap, if it is here."""
+        entry = self._queue.get(self._expected)
+        return entry[0] if entry is not None and entry[1] else None
 
     def recode(self, recode: Callable[[bytes], bytes]) -> None:
         """Change the payloads that wait; none may change its duration."""
@@ -207,6 +234,7 @@ class JitterBuffer:
             self._shorten()
         else:
             self._over = 0
+            self._rushing = False
         self._calm += 1
         if self._calm >= CALM_FRAMES:
             self._calm = 0
@@ -214,24 +242,44 @@ class JitterBuffer:
 
     def _shorten(self) -> None:
         wanted = self._owed + self._target
-        while self._queued > wanted + self._stall:
+        while self._queued > wanted + self._max_stall:
             self._drop_oldest()
+        excess = self._queued - wanted
+        self._rushing = excess > (self._stall_over if self._rushing else self._stall)
+        if self._rushing:
+            self._drop_silence(wanted)
+            self.hurried = True
+            return
         self._over += 1
         if self._over < SETTLE_FRAMES:
             return
-        head = self._queue.get(self._expected)
-        if self._over >= FORCE_FRAMES or (head is not None and head[1] and self._quiet(head[0])):
-            self._drop_oldest()
+        if self._over >= FORCE_FRAMES or self._head_is_quiet():
+            self.hurried = True
             self._over = min(self._over, FORCE_FRAMES) - SETTLE_FRAMES
+
+    def _drop_silence(self, wanted: int) -> None:
+        """From the head of the queue on; what is left of it after the first loud packet may be
+        silence again, and has its turn then."""
+        while self._queued > wanted + self._stall_over and self._head_is_quiet():
+            self._drop_oldest()
+
+    def _head_is_quiet(self) -> bool:
+        head = self._queue.get(self._expected)
+        return head is not None and head[1] > 0 and self._quiet(head[0])
 
     def _drop_oldest(self) -> None:
         if self._expected not in self._queue:
             self._concede()
-        _, duration = self._queue.pop(self._expected)
-        self._expected = (self._expected + 1) & 0xFFFF
-        self._queued -= duration
-        self._fresh = False
+        self._leave()
         self.stats.dropped += 1
+
+    def _leave(self) -> tuple[bytes, int]:
+        """The packet at the head, out of the queue."""
+        entry = self._queue.pop(self._expected)
+        self._expected = (self._expected + 1) & 0xFFFF
+        self._queued -= entry[1]
+        self._fresh = False
+        return entry
 
     # Gaps
 

@@ -1,17 +1,79 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from bridge.audio.codecs import OPUS, PCMA, PCMU, Codec
+from bridge.audio.codecs import G722, OPUS, PCMA, PCMU, Codec
 from bridge.audio.frames import Pcm
 from bridge.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from bridge.audio.g722 import G722Encoder
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusEncoder
+from bridge.audio.resample import ResamplerBank
 from bridge.audio.tones import sine
 from bridge.media.inbound import MAX_OCTETS, G711Inbound, OpusInbound, inbound_for
 from bridge.rtp.packet import RtpPacket
 
 TONE_8K = sine(400, 4, rate=8000)
+TONE_16K = sine(400, 4, rate=16_000)
 TONE_24K = sine(400, 4)
+
+
+STEEPEST = int(np.abs(np.diff(TONE_24K.astype(int))).max())
+
+
+class Line:
+    """A sender of an endless tone, 20 ms a packet, and whoever hears it at 24 kHz."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.inbound = inbound_for(codec)
+        self.most_delay_ms = 0.0
+        self._sound = _sender(codec)
+        self._law = alaw_decode if codec is PCMA else ulaw_decode
+        self._bank = ResamplerBank(8000, 24_000, 1)
+        self._row = np.zeros(1, np.intp)
+        self._payloads: list[bytes] = []
+        self._now = 0.0
+
+    def tick(self, *numbers: int) -> list[Pcm]:
+        for number in numbers:
+            while len(self._payloads) <= number:
+                self._payloads.append(self._sound(len(self._payloads)))
+            self.inbound.jitter.push(packet(number & 0xFFFF, self._payloads[number]))
+        frames = [self._linear(frame) for frame in self.inbound.pull(self._now)]
+        self._now += 0.02
+        return frames
+
+    def drifting(self, *, seconds: int, ppm: int) -> Pcm:
+        sent = 0
+        heard: list[Pcm] = []
+        for tick in range(seconds * 50):
+            due = []
+            while sent * 20 / (1 + ppm * 1e-6) <= tick * 20:
+                due.append(sent)
+                sent += 1
+            heard += self.tick(*due)
+            self.most_delay_ms = max(self.most_delay_ms, self.inbound.jitter.delay_ms)
+        return np.concatenate(heard)
+
+    def _linear(self, frame: bytes | Pcm) -> Pcm:
+        if not isinstance(frame, bytes):
+            return frame
+        pcm = self._law(np.frombuffer(frame, np.uint8))
+        return self._bank.process(self._row, pcm.reshape(1, -1)).reshape(-1)
+
+
+def _sender(codec: Codec) -> Callable[[int], bytes]:
+    tone = {8000: TONE_8K, 16_000: TONE_16K, 24_000: TONE_24K}[codec.sample_rate]
+    size = codec.sample_rate // 50
+    encode: Callable[[Pcm], bytes] = OpusEncoder().encode if codec is OPUS else G722Encoder().encode
+    if codec in (PCMU, PCMA):
+        law = alaw_encode if codec is PCMA else ulaw_encode
+
+        def encode(pcm: Pcm) -> bytes:
+            return law(pcm).tobytes()
+
+    return lambda number: encode(tone[number * size % len(tone) :][:size])
 
 
 def packet(sequence: int, payload: bytes) -> RtpPacket:
@@ -42,18 +104,42 @@ def test_g711_of_any_ptime_comes_in_whole_frames(codec: Codec, ptime_ms: int) ->
     assert inbound.concealed == 0
 
 
-@pytest.mark.parametrize("codec", [PCMU, PCMA])
-def test_a_lost_frame_repeats_the_last_and_fades(codec: Codec) -> None:
-    inbound = G711Inbound(codec)
-    decode = alaw_decode if codec is PCMA else ulaw_decode
-    inbound.jitter.push(packet(0, tone_octets(codec, 0, 160)))
-    frames = [frame for tick in range(8) for frame in inbound.pull(tick * 0.02)]
-    levels = [rms(decode(np.frombuffer(frame, np.uint8))) for frame in frames]
-    speech, *faded = levels
-    assert speech > faded[0] > faded[1] > faded[2]
-    assert faded[0] > speech / 2
-    assert set(faded[3:]) == {rms(decode(np.frombuffer(inbound.silence, np.uint8)))}
-    assert inbound.concealed == len(faded)
+@pytest.mark.parametrize("codec", [PCMU, PCMA, G722])
+def test_a_lost_frame_goes_on_as_before_and_fades(codec: Codec) -> None:
+    line = Line(codec)
+    heard = [line.tick(number) for number in range(10)]
+    heard += [line.tick() for _ in range(10)]
+    levels = [rms(frame) for frames in heard for frame in frames]
+    speech, *faded = levels[9:]
+    assert speech == pytest.approx(rms(TONE_24K), rel=0.1)
+    assert speech > faded[1] > faded[2] > faded[4]
+    assert faded[1] > speech * 0.6
+    assert max(faded[5:]) < 10
+    assert line.inbound.concealed == 10
+
+
+@pytest.mark.parametrize("codec", [PCMU, PCMA, G722, OPUS])
+def test_a_lost_frame_of_a_tone_is_hardly_missed(codec: Codec) -> None:
+    line = Line(codec)
+    heard = [line.tick(number) for number in range(50) if number not in (20, 30, 31, 40)]
+    pcm = np.concatenate([frame for frames in heard for frame in frames])
+    assert line.inbound.jitter.stats.lost == 4
+    # No step steeper than those of the tone.
+    settled = pcm[4800:].astype(int)
+    assert np.abs(np.diff(settled)).max() <= 1.3 * np.abs(np.diff(TONE_24K.astype(int))).max()
+    assert rms(pcm[4800:]) == pytest.approx(rms(TONE_24K), rel=0.1)
+
+
+@pytest.mark.parametrize("codec", [PCMU, G722, OPUS])
+@pytest.mark.parametrize("ppm", [200, -200])
+def test_drift_leaves_no_delay_and_no_click(codec: Codec, ppm: int) -> None:
+    """Of 200 ppm: three minutes at twenty times that."""
+    line = Line(codec)
+    pcm = line.drifting(seconds=180, ppm=20 * ppm)
+    assert line.most_delay_ms <= 20
+    assert len(pcm) / 24_000 == pytest.approx(180, abs=0.1)
+    assert np.abs(np.diff(pcm[4800:].astype(int))).max() <= 1.5 * STEEPEST
+    assert (line.inbound.jitter.stats.merged > 0) == (ppm > 0)
 
 
 def test_after_a_key_press_silence_and_not_an_echo_of_speech() -> None:

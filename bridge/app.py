@@ -187,6 +187,7 @@ def _switchboard(
             max_calls=config.limits.max_calls,
             ring_timeout_s=config.limits.ring_timeout_s,
             max_duration_s=config.session.max_duration_s,
+            webhook_events=tuple(config.webhooks.events),
         ),
     )
 

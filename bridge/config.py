@@ -94,6 +94,7 @@ class WebRtc(Section):
 class Webhooks(Section):
     url: str = ""
     secret: str = ""
+    events: list[Literal["ringing", "answered", "failed", "ended", "transfer", "dtmf"]] = []
 
 
 class Session(Section):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bridge.errors import ConflictError
 from bridge.ids import CallId, SessionId
+from bridge.legs.base import MediaSecurity
 from bridge.legs.sip_headers import extras
 
 
@@ -58,6 +59,7 @@ class Call:
     """Who is called, for a call that we made; headers say it of the others."""
     sip_status: int | None = None
     q850: int | None = None
+    secure: MediaSecurity = "none"
     transfer: Mapping[str, Any] | None = None
 
     def advance(self, event: str) -> None:
@@ -70,6 +72,12 @@ class Call:
     def header(self, name: str) -> str:
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), "")
+
+    def summary(self) -> dict[str, Any]:
+        """How it went, for a webhook."""
+        kept = "direction started_at answered_at ended_at end_reason sip_status q850_cause secure"
+        record = self.record()
+        return {name: record[name] for name in (*kept.split(), "transfer")}
 
     def record(self) -> dict[str, Any]:
         """The call as JSON for `GET /v1/realtime/calls/{call_id}`."""
@@ -90,5 +98,6 @@ class Call:
             "end_reason": self.end_reason or None,
             "sip_status": self.sip_status,
             "q850_cause": self.q850,
+            "secure": self.secure,
             "transfer": self.transfer,
         }

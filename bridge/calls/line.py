@@ -5,6 +5,7 @@ import logging
 from typing import Any, Protocol
 
 from bridge.calls.call import Call, CallState
+from bridge.calls.lifecycle import Lifecycle
 from bridge.legs.base import Leg
 from bridge.sessions.clients import ChannelClient
 from bridge.sessions.session import Session, SessionListener
@@ -16,6 +17,8 @@ RINGING = 180
 
 class Board(Protocol):
     """The switchboard, as a line sees it."""
+
+    lifecycle: Lifecycle
 
     def unix_time(self) -> float: ...
 
@@ -39,6 +42,7 @@ class Line(SessionListener):
         self.greets = False
         self.joined = False
         self.transferring_to = ""
+        self._rang = False
         self._board = board
         self._timer: asyncio.TimerHandle | None = None
 
@@ -50,6 +54,13 @@ class Line(SessionListener):
         if delay_s is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay_s, *call)
+
+    @property
+    def media_security(self) -> str | None:
+        """OpenAI's word for it; None while nothing is negotiated."""
+        if self.leg.stream is None:
+            return None
+        return "rtp" if self.leg.media_security == "none" else "srtp"
 
     def tell(self, kind: str, **fields: Any) -> None:
         """To clients that asked for more than the official events."""
@@ -67,6 +78,7 @@ class Line(SessionListener):
             self._board.answered(self)
             if outbound:
                 self.tell("transport.answered")
+                self._board.lifecycle.tell(self.call, "answered")
             self.join()
 
     def join(self) -> None:
@@ -79,6 +91,7 @@ class Line(SessionListener):
         if self.call.direction == "outbound" and self.call.state is not CallState.ACTIVE:
             return
         self.joined = True
+        self.call.secure = self.leg.media_security
         self.session.connect(self.leg.stream)
         if self.greets:
             self.session.greet()
@@ -95,6 +108,10 @@ class Line(SessionListener):
     def leg_progress(self, status: int) -> None:
         if status == RINGING:
             self.tell("transport.ringing")
+            # A phone may say so every minute.
+            if not self._rang:
+                self._board.lifecycle.tell(self.call, "ringing")
+            self._rang = True
 
     def leg_held(self, *, held: bool) -> None:
         self.tell("transport.held" if held else "transport.resumed")
@@ -105,6 +122,7 @@ class Line(SessionListener):
         self.tell("transport.transfer", status=status, reason=reason, final=final)
         if not final:
             return
+        self._board.lifecycle.tell(self.call, "transfer", **self.call.transfer)
         log.info("transfer", extra={"call_id": self.call.call_id, "status": status})
         self.transferring_to = ""
         if 200 <= status < 300:

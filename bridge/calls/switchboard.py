@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from bridge import logs, metrics
 from bridge.backends.base import Backend
 from bridge.calls.call import Call, CallState
+from bridge.calls.lifecycle import Lifecycle
 from bridge.calls.line import Line, PlainSession
 from bridge.calls.policy import CallPolicy, read_dial
 from bridge.calls.webhooks import WebhookSender, incoming_call_event
@@ -57,6 +58,8 @@ class Limits:
     max_calls: int = 1000
     ring_timeout_s: float = 60.0
     max_duration_s: int = 3600
+    webhook_events: tuple[str, ...] = ()
+    """What webhooks tell besides the call that is coming."""
 
 
 class Switchboard:
@@ -86,6 +89,9 @@ class Switchboard:
         self._ended: OrderedDict[CallId, Call] = OrderedDict()
         self._plain: dict[SessionId, PlainSession] = {}
         self._tasks = TaskOwner("switchboard")
+        self.lifecycle = Lifecycle(
+            webhooks, limits.webhook_events, tasks=self._tasks, unix_time=unix_time
+        )
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -143,7 +149,12 @@ class Switchboard:
     async def _announce(self, line: Line, webhooks: WebhookSender) -> None:
         call = line.call
         logs.call_id.set(call.call_id)
-        event = incoming_call_event(call.call_id, call.headers, created_at=int(call.started_at))
+        event = incoming_call_event(
+            call.call_id,
+            call.headers,
+            created_at=int(call.started_at),
+            media_security=line.media_security,
+        )
         if not await webhooks.deliver(event, while_=lambda: call.state is CallState.RINGING):
             log.warning("webhook not delivered", extra={"state": call.state.value})
 
@@ -356,6 +367,10 @@ class Switchboard:
         self._ended[call.call_id] = call
         if len(self._ended) > ENDED_RECORDS:
             self._ended.popitem(last=False)
+        if call.direction == "outbound" and call.answered_at is None:
+            told = {"status": call.sip_status, "q850": call.q850, "reason": call.end_reason}
+            self.lifecycle.tell(call, "failed", **told)
+        self.lifecycle.tell(call, "ended", **call.summary())
         metrics.calls_live.dec()
         metrics.calls_ended.labels(call.kind, call.end_reason).inc()
         log.info(

@@ -6,6 +6,9 @@ from typing import Literal, Protocol
 
 from bridge.media.stream import AudioStream
 
+MediaSecurity = Literal["none", "sdes", "dtls"]
+"""How the keys of a call's media were agreed; none: it is not encrypted."""
+
 
 @dataclass(frozen=True, slots=True)
 class LegResult:
@@ -64,6 +67,9 @@ class Leg(Protocol):
     def stream(self) -> AudioStream | None:
         """None until media is negotiated."""
         ...
+
+    @property
+    def media_security(self) -> MediaSecurity: ...
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bridge.errors import SdpError
-from bridge.legs.base import LegListener, LegResult
+from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.sip_headers import shown
 from bridge.legs.sip_media import SipMedia
 from bridge.media.stream import AudioStream
@@ -115,8 +115,8 @@ class SipLeg:
         return self.media.stream
 
     @property
-    def secure(self) -> bool:
-        return self.media.secure
+    def media_security(self) -> MediaSecurity:
+        return "sdes" if self.media.secure else "none"
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:

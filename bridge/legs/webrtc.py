@@ -16,7 +16,7 @@ from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from bridge.errors import ConfigError
-from bridge.legs.base import LegListener, LegResult
+from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.webrtc_guard import Dropped, Limits, PeerTransport, check_libraries
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
@@ -81,6 +81,10 @@ class WebRtcLeg:
     @property
     def stream(self) -> AudioStream | None:
         return self._stream
+
+    @property
+    def media_security(self) -> MediaSecurity:
+        return "dtls"
 
     @property
     def ssrc(self) -> int:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from bridge.audio.codecs import PCMU
 from bridge.errors import BridgeError
-from bridge.legs.base import LegListener, LegResult
+from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.media.stream import AudioStream
 
 FROM = '"Alice" <sip:alice@example.com>;tag=1'
@@ -39,6 +39,7 @@ class Extension:
         self.verbs: list[str] = []
         self.messages: list[str] = []
         self.failure = failure
+        self.media_security: MediaSecurity = "none" if kind == "sip" else "dtls"
         self._over = False
 
     def ring(self) -> None:

@@ -48,7 +48,7 @@ def test_keys_are_answered_with_keys() -> None:
         assert b"RTP/SAVP" in answer.body
         assert b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" in answer.body
         assert b"A" * 40 not in answer.body
-        assert exchange.leg.secure
+        assert exchange.leg.media_security == "sdes"
         handset.send("ACK")
         await bye(handset)
 

@@ -1,18 +1,26 @@
-"""The 20 ms clock of all calls: deadlines from one start, so that lateness never adds up."""
+"""The clock of all calls in slots of 5 ms; deadlines from one start, so lateness never adds up."""
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.audio.frames import FRAME_MS
+from bridge.media.plane import PHASES
 
-INTERVAL_S = FRAME_MS / 1000
-REMEMBERED_TICKS = 3000  # a minute of lateness for the percentiles
+SLOT_S = FRAME_MS / PHASES / 1000
+REMEMBERED_SLOTS = 3000  # 15 s of lateness for the percentiles
 
 
-class Ticking(Protocol):
-    def tick(self, now: float, /) -> None: ...
+class Slotted(Protocol):
+    """The media plane."""
+
+    on_busy: Callable[[], None] | None
+
+    def __len__(self) -> int: ...
+
+    def slot(self, number: int, now: float, /) -> None: ...
 
 
 class Polling(Protocol):
@@ -21,74 +29,93 @@ class Polling(Protocol):
 
 @dataclass(slots=True)
 class ClockStats:
-    """Lateness is from the deadline to the start of the tick's work."""
+    """Lateness is from the deadline to the start of the slot's work."""
 
-    ticks: int = 0
+    slots: int = 0
     skipped: int = 0
-    """Deadlines that had passed before the tick ahead of them was over."""
+    """Deadlines that had passed by 20 ms and more before their turn came."""
     max_late_ms: float = 0.0
-    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_TICKS))
+    late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_SLOTS))
 
     def percentile(self, fraction: float) -> float:
-        """Of the last minute, in ms; 0 before the first tick."""
+        """Of the last 15 s, in ms; 0 before the first slot."""
         ordered = sorted(self.late_ms)
         return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))] if ordered else 0.0
 
+    def late(self, late_ms: float) -> None:
+        self.slots += 1
+        self.late_ms.append(late_ms)
+        self.max_late_ms = max(self.max_late_ms, late_ms)
+
 
 class MediaClock:
-    """Polls the sockets, then ticks the plane, at t0 + k * 20 ms.
+    """Polls the sockets, then gives the plane its slot, at t0 + k * 5 ms; rests while it is empty.
 
-    After a stall it goes on at the next deadline to come: a burst would reach every far end as
-    jitter. The plane sees from `now` how much time has passed.
+    Slots that are late by less than 20 ms are made up for at once: each is another phase, so no
+    call sends twice. After a longer stall the rest is left out: a burst would reach every far end
+    as jitter.
     """
 
     def __init__(
-        self, plane: Ticking, poller: Polling, loop: asyncio.AbstractEventLoop | None = None
+        self, plane: Slotted, poller: Polling, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         self.stats = ClockStats()
         self._plane = plane
         self._poller = poller
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self._running = False
         self._started_at = 0.0
-        self._count = 0
+        self._number = 0  # of the next slot
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
-        if self._timer is not None:
+        if self._running:
             raise RuntimeError("the media clock runs already")
         loop = self._loop = self._loop or asyncio.get_running_loop()
+        self._running = True
         self._started_at = loop.time()
-        self._count = 0
-        self._arm(loop)
+        self._number = 0
+        self._plane.on_busy = self._go_on
+        self._go_on()
 
     async def close(self) -> None:
         """Idempotent."""
+        self._running = False
+        self._plane.on_busy = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _go_on(self) -> None:
+        if self._loop is not None and self._timer is None:
+            # What was left out while nobody called was not missed.
+            self._number = max(self._number, self._slot_at(self._loop.time()) + 1)
+            self._arm(self._loop)
+
+    def _slot_at(self, now: float) -> int:
+        """The last one that is due; rounding errors are much smaller than a tenth of a slot."""
+        return int((now - self._started_at) / SLOT_S + 0.1)
+
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._count += 1
-        self._timer = loop.call_at(self._started_at + self._count * INTERVAL_S, self._run, loop)
+        if not self._running or not len(self._plane):
+            return
+        due = self._started_at + self._number * SLOT_S
+        self._timer = loop.call_at(due, self._run, loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        late_ms = max(0.0, now - self._started_at - self._count * INTERVAL_S) * 1000
         stats = self.stats
-        stats.ticks += 1
-        stats.late_ms.append(late_ms)
-        stats.max_late_ms = max(stats.max_late_ms, late_ms)
+        first, last = self._number, max(self._number, self._slot_at(now))
+        stats.skipped += max(0, last + 1 - PHASES - first)
+        self._number = last + 1
+        self._timer = None
         try:
             self._poller.poll(now)
-            self._plane.tick(now)
+            for number in range(max(first, last + 1 - PHASES), last + 1):
+                stats.late(max(0.0, now - self._started_at - number * SLOT_S) * 1000)
+                self._plane.slot(number, now)
         finally:
-            if self._timer is not None:
-                self._skip_missed(loop.time())
+            # A callback may have ended the last call and begun another.
+            if self._timer is None:
                 self._arm(loop)
-
-    def _skip_missed(self, now: float) -> None:
-        passed = int((now - self._started_at) / INTERVAL_S)
-        if passed > self._count:
-            self.stats.skipped += passed - self._count
-            self._count = passed

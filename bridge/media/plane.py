@@ -1,275 +1,27 @@
-"""The batched tick: 20 ms of every call at once, both ways.
+"""Every call of the process: heard in the slot in which its packets came, told in its own phase.
 
-All G.711 calls share one decode, one resampler product, one encode and one array of packets; a
+A slot is 5 ms, and each call sends in one of the four phases of 20 ms. All G.711 calls of a slot
+share one decode and one resampler product, those of a phase one encode and one array of packets; a
 call's own work is to hand a frame over. Opus and G.722 have a state per call and go singly.
-Calls may come and go inside callbacks: such changes take effect when the tick is over.
+Calls may come and go inside callbacks: such changes take effect when the slot is over.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bridge.audio.codecs import PCMA
-from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME, MODEL_RATE, Pcm, samples_per_frame
-from bridge.audio.g711 import (
-    ALAW_SILENCE,
-    ULAW_SILENCE,
-    Octets,
-    alaw_decode,
-    alaw_encode,
-    ulaw_decode,
-    ulaw_encode,
-)
-from bridge.audio.goertzel import ToneDetector
-from bridge.audio.resample import ResamplerBank
+from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME
+from bridge.media.hearing import G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
+from bridge.media.lane import MARKER, TAIL, G711Lane
 from bridge.media.outbound import Outbound, outbound_for
-from bridge.media.packing import Packing
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
 
-REPORT_INTERVAL = 5 * FRAMES_PER_SECOND  # ticks; RFC 3550 section 6.2's minimum
+PHASES = 4
+REPORT_INTERVAL = 5 * FRAMES_PER_SECOND * PHASES  # slots; RFC 3550 section 6.2's minimum
 FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
-MARKER = 0x80
-G711_RATE = 8000
-G711_FRAME = samples_per_frame(G711_RATE)
-# Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
-# from the second on the row is what a silent row is.
-TAIL = 2
-CHUNK = 64  # rows added at a time
-
-_PACKET = np.dtype(
-    [
-        ("flags", "u1"),
-        ("payload_type", "u1"),
-        ("sequence_number", ">u2"),
-        ("timestamp", ">u4"),
-        ("ssrc", ">u4"),
-        ("payload", "u1", G711_FRAME),
-    ]
-)
-
-
-class _G711Rows:
-    """A row each of packets, resampler state and law; freed rows are used again."""
-
-    def __init__(self) -> None:
-        self.streams: dict[int, AudioStream] = {}  # by row
-        self._inbound: dict[int, G711Inbound] = {}
-        self._free: list[int] = []
-        self._packets = np.zeros(0, _PACKET)
-        self._alaw = np.zeros(0, np.bool_)
-        self._tail: list[int] = []
-        self._packings: dict[int, Packing] = {}  # rows whose packets are not of 20 ms
-        self._listening: set[int] = set()  # rows whose keys come as tones, if at all
-        self._tones = ToneDetector(G711_RATE)
-        self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
-        self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
-        self._spoken = np.zeros((0, MODEL_FRAME), np.int16)
-
-    def add(self, stream: AudioStream, inbound: G711Inbound) -> None:
-        if not self._free:
-            self._grow()
-        row = self._free.pop()
-        self.streams[row] = stream
-        self._inbound[row] = inbound
-        self._tail[row] = 0
-        self._up.reset(row)
-        self._down.reset(row)
-        packet = self._packets[row]
-        packet["flags"] = 0x80
-        packet["sequence_number"] = secrets.randbits(15)  # RFC 3711 section 3.3.1: not near a wrap
-        packet["timestamp"] = secrets.randbits(32)
-        packet["ssrc"] = stream.ssrc
-        self._take_codec(row, stream)
-
-    def change(self, stream: AudioStream) -> None:
-        """Another payload type, or the other law; its packets go on counting."""
-        row = self._row(stream)
-        if row is not None:
-            self._take_codec(row, stream)
-
-    def remove(self, stream: AudioStream) -> None:
-        row = self._row(stream)
-        if row is not None:
-            del self.streams[row], self._inbound[row]
-            self._listening.discard(row)
-            self._packings.pop(row, None)
-            self._free.append(row)
-            self._free.sort(reverse=True)
-
-    def timestamp(self, stream: AudioStream) -> int:
-        """Of the packet that was sent last."""
-        return int(self._packets["timestamp"][self._row(stream)])
-
-    def receive(self, now: float) -> None:
-        heard: list[tuple[int, list[bytes]]] = []
-        for row, inbound in self._inbound.items():
-            frames = inbound.pull(now)
-            if frames:
-                if self.streams[row].held:
-                    frames = [inbound.silence] * len(frames)
-                heard.append((row, frames))
-        place = 0
-        while heard:
-            self._hear([row for row, _ in heard], [frames[place] for _, frames in heard], now)
-            place += 1
-            heard = [(row, frames) for row, frames in heard if len(frames) > place]
-
-    def _hear(self, rows: list[int], frames: list[bytes], now: float) -> None:
-        """One frame of each row to its session."""
-        octets = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, G711_FRAME)
-        index = np.array(rows, np.intp)
-        decoded = self._decode(index, octets)
-        if self._listening:
-            self._listen(rows, decoded, now)
-        heard = self._up.process(index, decoded)
-        for row, frame in zip(rows, heard, strict=True):
-            stream = self.streams[row]
-            if stream.on_frame is not None and not stream.closed:
-                # A view kept by one session would keep the frames of all calls alive.
-                stream.on_frame(frame.copy())
-
-    def _listen(self, rows: list[int], decoded: Pcm, now: float) -> None:
-        places = [place for place, row in enumerate(rows) if row in self._listening]
-        index = np.array([rows[place] for place in places], np.intp)
-        for row, key in self._tones.process(index, decoded[places]):
-            stream = self.streams[row]
-            if not stream.closed:
-                stream.press("tone", key, now)
-
-    def transmit(self) -> None:
-        if not self.streams:
-            return
-        rows, starting = self._gather()
-        used = self._packets[: len(self._packets) - self._unused()]
-        if rows:
-            index = np.array(rows, np.intp)
-            spoken = self._down.process(index, self._spoken[: len(rows)])
-            used["payload"][index] = self._encode(index, spoken)
-        used["sequence_number"] += 1
-        used["timestamp"] += G711_FRAME
-        used["payload_type"][starting] |= MARKER
-        octets = used.tobytes()
-        used["payload_type"][starting] &= ~MARKER & 0xFF
-        size = _PACKET.itemsize
-        apart = self._apart(octets)
-        for row, stream in self.streams.items():
-            if stream.closed:
-                continue
-            if row in apart:
-                for packet in apart[row]:
-                    stream.send(packet)
-                continue
-            stream.packets_sent += 1
-            stream.octets_sent += G711_FRAME
-            stream.wire.send(octets[row * size : (row + 1) * size])
-
-    def _apart(self, octets: bytes) -> dict[int, list[bytes]]:
-        """By row: what is sent instead of its packet of 20 ms audio."""
-        apart: dict[int, list[bytes]] = {}
-        for row, packing in self._packings.items():
-            apart[row] = self._pack(row, packing, octets)
-        for row, stream in self.streams.items():
-            if stream.dialler is not None and row not in apart:
-                packet = self._packets[row]
-                event = stream.event_packet(
-                    int(packet["sequence_number"]), int(packet["timestamp"])
-                )
-                if event is not None:
-                    apart[row] = [event]
-        return apart
-
-    def _pack(self, row: int, packing: Packing, octets: bytes) -> list[bytes]:
-        stream = self.streams[row]
-        packet = octets[row * _PACKET.itemsize : (row + 1) * _PACKET.itemsize]
-        _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
-        rest: list[bytes] = []
-        if stream.sends_event:
-            rest = packing.flush()
-            event = stream.event_packet((packing.sequence_number + 1) & 0xFFFF, timestamp)
-            if event is not None:
-                packing.next_number()
-                return [*rest, event]
-        return rest + packing.add(type_octet, timestamp, ssrc, packet[HEADER.size :])
-
-    def _gather(self) -> tuple[list[int], list[int]]:
-        """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
-        rows: list[int] = []
-        starting: list[int] = []
-        tail = self._tail
-        spoken = self._spoken
-        for row, stream in self.streams.items():
-            frame = stream.next_frame()
-            if frame is not None:
-                if tail[row] != TAIL:
-                    tail[row] = TAIL
-                    starting.append(row)
-                spoken[len(rows)] = frame
-                rows.append(row)
-            elif tail[row]:
-                tail[row] -= 1
-                spoken[len(rows)] = 0
-                rows.append(row)
-        return rows, starting
-
-    def _decode(self, rows: NDArray[np.intp], octets: Octets) -> Pcm:
-        alaw = self._alaw[rows]
-        pcm = ulaw_decode(octets)
-        if alaw.any():
-            pcm[alaw] = alaw_decode(octets[alaw])
-        return pcm
-
-    def _encode(self, rows: NDArray[np.intp], pcm: Pcm) -> Octets:
-        alaw = self._alaw[rows]
-        octets = ulaw_encode(pcm)
-        if alaw.any():
-            octets[alaw] = alaw_encode(pcm[alaw])
-        return octets
-
-    def _take_codec(self, row: int, stream: AudioStream) -> None:
-        alaw = stream.codec is PCMA
-        self._alaw[row] = alaw
-        self._packets["payload_type"][row] = stream.payload_type
-        self._packets["payload"][row] = ALAW_SILENCE if alaw else ULAW_SILENCE
-        self._take_length(row, stream.ptime_ms * G711_RATE // 1000)
-        if stream.telephone_event is not None:
-            self._listening.discard(row)
-        elif row not in self._listening:
-            self._listening.add(row)
-            self._tones.reset(row)
-
-    def _take_length(self, row: int, samples: int) -> None:
-        packing = self._packings.get(row)
-        if samples == (packing.samples if packing is not None else G711_FRAME):
-            return
-        packets = self._packets
-        if packing is not None:
-            # What waits is dropped, less than a packet: the other side is changing as well.
-            packets["sequence_number"][row] = packing.sequence_number
-            del self._packings[row]
-        if samples != G711_FRAME:
-            self._packings[row] = Packing(samples, int(packets["sequence_number"][row]))
-
-    def _row(self, stream: AudioStream) -> int | None:
-        return next((row for row, held in self.streams.items() if held is stream), None)
-
-    def _unused(self) -> int:
-        """Rows after the last one in use: the lowest are taken first."""
-        return len(self._packets) - 1 - max(self.streams)
-
-    def _grow(self) -> None:
-        have = len(self._packets)
-        # Not np.concatenate: it promotes the fields to the machine's own byte order.
-        packets = np.zeros(have + CHUNK, _PACKET)
-        packets[:have] = self._packets
-        self._packets = packets
-        self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
-        self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
-        self._tail += [0] * CHUNK
-        self._free = list(range(have + CHUNK - 1, have - 1, -1))
 
 
 class _SingleRow:
@@ -289,17 +41,19 @@ class _SingleRow:
         if stream.closed:
             return
         for frame in self._inbound.pull(now):
+            stream.heard = True
             if stream.on_frame is not None and not stream.closed:
                 stream.on_frame(self._quiet if stream.held else frame)
 
-    def transmit(self) -> None:
+    def transmit(self, missed: int) -> None:
+        """As for a lane of G.711."""
         stream = self.stream
         if stream.closed:
             return
         frame = stream.next_frame()
-        marker = 0
+        marker = MARKER if missed else 0
         if frame is not None:
-            marker = 0 if self._tail == TAIL else MARKER
+            marker |= 0 if self._tail == TAIL else MARKER
             self._tail = TAIL
             payload = self._outbound.encode(frame)
         elif self._tail:
@@ -308,7 +62,8 @@ class _SingleRow:
         else:
             payload = self._outbound.rest()
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
-        self.timestamp = (self.timestamp + self._outbound.step) & 0xFFFF_FFFF
+        self.timestamp += self._outbound.step * (1 + missed)
+        self.timestamp &= 0xFFFF_FFFF
         event = stream.event_packet(self._sequence_number, self.timestamp)
         if event is not None:
             stream.send(event)
@@ -332,21 +87,45 @@ class _SingleRow:
         self._outbound.close()
 
 
-class MediaPlane:
-    """Every stream of the process. `tick` is called 50 times a second."""
+class _Phase:
+    """The calls that send in one slot of four."""
 
     def __init__(self) -> None:
-        self._g711 = _G711Rows()
-        self._single: dict[AudioStream, _SingleRow] = {}
+        self.streams: dict[AudioStream, None] = {}  # a set that keeps its order
+        self.lane = G711Lane()
+        self.single: dict[AudioStream, _SingleRow] = {}
+        self._last: int | None = None
+
+    def missed(self, number: int) -> int:
+        """How many times this phase was left out before slot `number`."""
+        last, self._last = self._last, number
+        return 0 if last is None else max(0, (number - last) // PHASES - 1)
+
+    def add(self, stream: AudioStream) -> None:
+        if not self.streams:
+            self._last = None
+        self.streams[stream] = None
+
+
+class MediaPlane:
+    """Every stream of the process. `slot` is called 200 times a second, or `tick` 50 times."""
+
+    def __init__(self) -> None:
+        self.on_busy: Callable[[], None] | None = None
+        """Called when the first stream has come."""
+        self._phases = [_Phase() for _ in range(PHASES)]
+        self._phase_of: dict[AudioStream, _Phase] = {}
+        self._hearing = G711Hearing()
+        self._arrived: list[AudioStream] = []
         self._reports: list[list[AudioStream]] = [[] for _ in range(REPORT_INTERVAL)]
-        self._ticks = 0
+        self._number = 0
         self._ticking = False
         self._arriving: list[AudioStream] = []
         self._leaving: list[AudioStream] = []
         self._changing: list[AudioStream] = []
 
     def add(self, stream: AudioStream) -> None:
-        """From the next tick on."""
+        """From the next slot on."""
         if self._ticking:
             self._arriving.append(stream)
         else:
@@ -361,36 +140,65 @@ class MediaPlane:
             self._leave(stream)
 
     def __len__(self) -> int:
-        return len(self._g711.streams) + len(self._single)
+        return len(self._phase_of)
 
     @property
     def streams(self) -> Iterable[AudioStream]:
-        return [*self._g711.streams.values(), *self._single]
+        return list(self._phase_of)
 
     def tick(self, now: float) -> None:
-        """Hear 20 ms of every call, then say 20 ms: an echo leaves in the tick it came in."""
+        """All four phases: an echo leaves in the tick it came in."""
+        self._run(range(self._number + 1, self._number + 1 + PHASES), now)
+
+    def slot(self, number: int, now: float) -> None:
+        """Hear whose packets have come, then say 20 ms of each call of this phase. Numbers left out
+        are time in which nothing was sent."""
+        self._run((number,), now)
+
+    def _run(self, numbers: Iterable[int], now: float) -> None:
         self._ticking = True
         try:
-            self._g711.receive(now)
-            for row in self._single.values():
-                row.receive(now)
-            self._g711.transmit()
-            for row in self._single.values():
-                row.transmit()
-            self._report(now)
+            for number in numbers:
+                self._number = number
+                phase = self._phases[number % PHASES]
+                self._receive(phase, now)
+                missed = phase.missed(number)
+                phase.lane.transmit(missed)
+                for row in phase.single.values():
+                    row.transmit(missed)
+                self._report(phase, now)
         finally:
             self._ticking = False
         if self._arriving or self._leaving or self._changing:
             self._settle()
 
-    def _report(self, now: float) -> None:
-        self._ticks += 1
-        for stream in self._reports[self._ticks % REPORT_INTERVAL]:
+    def _receive(self, phase: _Phase, now: float) -> None:
+        due, self._arrived = self._arrived, []
+        # A call of which nothing came is asked once in 20 ms what stands in for it.
+        due += [each for each in phase.streams if not each.heard and not each.arrived]
+        batched: list[AudioStream] = []
+        for stream in due:
+            stream.arrived = False
+            of = self._phase_of.get(stream)
+            if of is None or stream.closed:
+                continue
+            row = of.single.get(stream)
+            if row is None:
+                batched.append(stream)
+            else:
+                row.receive(now)
+        if batched:
+            self._hearing.receive(batched, now)
+        for stream in phase.streams:
+            stream.heard = False
+
+    def _report(self, phase: _Phase, now: float) -> None:
+        for stream in self._reports[self._number % REPORT_INTERVAL]:
             if not stream.closed:
-                row = self._single.get(stream)
+                row = phase.single.get(stream)
                 if row is not None:
                     row.expect_loss(stream.remote_fraction_lost)
-                timestamp = row.timestamp if row is not None else self._g711.timestamp(stream)
+                timestamp = row.timestamp if row is not None else phase.lane.timestamp(stream)
                 stream.wire.send_rtcp(stream.sender_report(timestamp, now))
 
     def _settle(self) -> None:
@@ -412,39 +220,60 @@ class MediaPlane:
             self._change(stream)
 
     def _change(self, stream: AudioStream) -> None:
-        if stream.closed:
+        phase = self._phase_of.get(stream)
+        if stream.closed or phase is None:
             return
-        row, inbound = self._single.get(stream), stream.inbound
+        row, inbound = phase.single.get(stream), stream.inbound
         if row is not None and row.reads(inbound):
             return  # Such a row asks its stream for the payload type.
         if row is None and isinstance(inbound, G711Inbound):
-            self._g711.change(stream)
+            self._hearing.change(stream)
+            phase.lane.change(stream)
             return
-        self._displace(stream)
-        self._place(stream)
+        self._displace(stream, phase)
+        self._place(stream, phase)
 
     def _enter(self, stream: AudioStream) -> None:
         stream.on_changed = self._changed
-        self._place(stream)
-        self._reports[(self._ticks + FIRST_REPORT) % REPORT_INTERVAL].append(stream)
+        stream.on_arrived = self._arrived_at
+        place, phase = min(enumerate(self._phases), key=lambda each: len(each[1].streams))
+        phase.add(stream)
+        self._phase_of[stream] = phase
+        self._place(stream, phase)
+        report = self._number + FIRST_REPORT
+        report += (place - report) % PHASES
+        self._reports[report % REPORT_INTERVAL].append(stream)
+        if stream.arrived:
+            self._arrived.append(stream)
+        if len(self._phase_of) == 1 and self.on_busy is not None:
+            self.on_busy()
 
-    def _place(self, stream: AudioStream) -> None:
+    def _arrived_at(self, stream: AudioStream) -> None:
+        self._arrived.append(stream)
+
+    def _place(self, stream: AudioStream, phase: _Phase) -> None:
         inbound = stream.inbound
         if isinstance(inbound, G711Inbound):
-            self._g711.add(stream, inbound)
+            self._hearing.add(stream)
+            phase.lane.add(stream)
         else:
-            self._single[stream] = _SingleRow(stream, inbound)
+            phase.single[stream] = _SingleRow(stream, inbound)
 
-    def _displace(self, stream: AudioStream) -> None:
-        row = self._single.pop(stream, None)
+    def _displace(self, stream: AudioStream, phase: _Phase) -> None:
+        row = phase.single.pop(stream, None)
         if row is not None:
             row.close()
         else:
-            self._g711.remove(stream)
+            self._hearing.remove(stream)
+            phase.lane.remove(stream)
 
     def _leave(self, stream: AudioStream) -> None:
-        stream.on_changed = None
-        self._displace(stream)
+        phase = self._phase_of.pop(stream, None)
+        if phase is None:
+            return
+        stream.on_changed = stream.on_arrived = None
+        del phase.streams[stream]
+        self._displace(stream, phase)
         for due in self._reports:
             if stream in due:
                 due.remove(stream)

@@ -102,6 +102,11 @@ class AudioStream:
         self.on_digit: Callable[[str], None] | None = None
         self.on_changed: Callable[[AudioStream], None] | None = None
         """For the media plane: another codec or payload type."""
+        self.on_arrived: Callable[[AudioStream], None] | None = None
+        self.arrived = False
+        """Packets came that the media plane has not seen yet."""
+        self.heard = False
+        """Whether frames were given since this stream last sent."""
         self.keys = KeyFilter()
         self.dialler: Dialler | None = None
         """While digits are sent."""
@@ -143,6 +148,10 @@ class AudioStream:
         if self._first_received_at is None:
             self._first_received_at = now
         self._last_received_at = now
+        if not self.arrived:
+            self.arrived = True
+            if self.on_arrived is not None:
+                self.on_arrived(self)
         reception = self._reception
         # The jitter buffer decides when another SSRC is a new source and when a stray packet.
         if reception is None or reception.ssrc != packet.ssrc == self._jitter.ssrc:

@@ -9,23 +9,32 @@ from tests.virtual import VirtualLoop
 
 
 class Plane:
-    """Notes when it is ticked; `work` may stall the loop or raise."""
+    """Notes its slots; `work` may stall the loop or raise."""
 
     def __init__(self, loop: VirtualLoop, work: Callable[[int], float] = lambda _: 0.0) -> None:
+        self.on_busy: Callable[[], None] | None = None
         self.loop = loop
         self.work = work
-        self.ticks: list[float] = []
+        self.calls = 1
+        self.slots: list[tuple[int, float]] = []
         self.polls = 0
+
+    def __len__(self) -> int:
+        return self.calls
 
     def poll(self, now: float) -> int:
         assert now == self.loop.time()
-        assert len(self.ticks) == self.polls
         self.polls += 1
         return 0
 
-    def tick(self, now: float) -> None:
-        self.ticks.append(round(now - 1000.0, 6))
-        self.loop.selector.now += self.work(len(self.ticks))
+    def slot(self, number: int, now: float) -> None:
+        assert self.polls
+        self.slots.append((number, round(now - 1000.0, 6)))
+        self.loop.selector.now += self.work(len(self.slots))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for number, _ in self.slots]
 
 
 def run(work: Callable[[int], float], seconds: float) -> tuple[MediaClock, Plane]:
@@ -40,43 +49,88 @@ def run(work: Callable[[int], float], seconds: float) -> tuple[MediaClock, Plane
         await asyncio.sleep(seconds)
         await clock.close()
         await clock.close()
-        ticks = len(plane.ticks)
+        slots = len(plane.slots)
         await asyncio.sleep(1)
-        assert len(plane.ticks) == ticks
+        assert len(plane.slots) == slots
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
     return clock, plane
 
 
-def test_fifty_ticks_a_second_polled_before_each() -> None:
-    clock, plane = run(lambda _: 0.0, 10.01)
-    assert len(plane.ticks) == 500
-    assert plane.ticks == pytest.approx([0.02 * n for n in range(1, 501)])
-    assert clock.stats.ticks == 500
+def test_two_hundred_slots_a_second_polled_before_each() -> None:
+    clock, plane = run(lambda _: 0.0, 10.001)
+    assert plane.numbers == list(range(1, 2001))
+    assert [at for _, at in plane.slots] == pytest.approx([0.005 * n for n in range(1, 2001)])
+    assert plane.polls == 2000
+    assert clock.stats.slots == 2000
     assert clock.stats.skipped == 0
     assert clock.stats.percentile(0.99) < 0.001
 
 
 def test_long_work_does_not_add_up() -> None:
-    _, plane = run(lambda _: 0.015, 10.01)
-    assert plane.ticks == pytest.approx([0.02 * n for n in range(1, 501)])
+    _, plane = run(lambda _: 0.004, 1.001)
+    assert [at for _, at in plane.slots] == pytest.approx([0.005 * n for n in range(1, 201)])
 
 
-def test_after_a_stall_it_skips_and_keeps_its_phase() -> None:
+def test_up_to_three_late_slots_are_made_up_for_at_once() -> None:
+    clock, plane = run(lambda n: 0.018 if n == 10 else 0.0, 0.2)
+    assert plane.numbers[9:15] == [10, 11, 12, 13, 14, 15]
+    assert [at for _, at in plane.slots[9:15]] == pytest.approx(
+        [0.05, 0.068, 0.068, 0.068, 0.07, 0.075]
+    )
+    assert clock.stats.skipped == 0
+    assert clock.stats.max_late_ms == pytest.approx(13)
+
+
+def test_after_a_stall_no_phase_comes_twice_and_the_deadlines_stay() -> None:
     clock, plane = run(lambda n: 0.105 if n == 10 else 0.0, 0.5)
-    assert plane.ticks[9:12] == pytest.approx([0.2, 0.32, 0.34])
-    assert clock.stats.skipped == 5
+    assert plane.numbers[9:15] == [10, 28, 29, 30, 31, 32]
+    assert [at for _, at in plane.slots[9:15]] == pytest.approx(
+        [0.05, 0.155, 0.155, 0.155, 0.155, 0.16]
+    )
+    assert clock.stats.skipped == 17
+
+
+def test_it_rests_while_there_are_no_calls() -> None:
+    loop = VirtualLoop()
+    plane = Plane(loop)
+    plane.calls = 0
+    clock = MediaClock(plane, plane)
+
+    async def main() -> None:
+        clock.start()
+        await asyncio.sleep(1)
+        assert plane.polls == 0
+        plane.calls = 1
+        assert plane.on_busy is not None
+        plane.on_busy()
+        plane.on_busy()
+        await asyncio.sleep(0.052)
+        assert plane.numbers == list(range(201, 211))
+        plane.calls = 0
+        await asyncio.sleep(1)
+        assert len(plane.slots) == 11
+        plane.calls = 1
+        plane.on_busy()
+        await asyncio.sleep(0.1)
+        await clock.close()
+        assert plane.on_busy is None
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+    assert clock.stats.skipped == 0
+    assert clock.stats.max_late_ms < 0.001
 
 
 def test_lateness_is_measured() -> None:
-    clock, _ = run(lambda n: 0.025 if n == 10 else 0.0, 1.0)
-    assert clock.stats.skipped == 1
+    clock, _ = run(lambda n: 0.03 if n == 10 else 0.0, 1.0)
+    assert clock.stats.skipped == 2
     assert clock.stats.percentile(0.5) == pytest.approx(0, abs=0.001)
     assert ClockStats().percentile(0.5) == 0
 
 
-def test_a_tick_that_fails_does_not_stop_the_clock() -> None:
+def test_a_slot_that_fails_does_not_stop_the_clock() -> None:
     def fail_once(n: int) -> float:
         if n == 3:
             raise ArithmeticError("once")
@@ -90,10 +144,10 @@ def test_a_tick_that_fails_does_not_stop_the_clock() -> None:
 
     async def main() -> None:
         clock.start()
-        await asyncio.sleep(0.205)
+        await asyncio.sleep(0.051)
         await clock.close()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
-    assert len(plane.ticks) == 10
+    assert len(plane.slots) == 10
     assert [type(failure["exception"]) for failure in failures] == [ArithmeticError]

@@ -1,0 +1,201 @@
+"""What G.711 callers are told: the calls of one phase are encoded into one array of packets."""
+
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.audio.codecs import PCMA
+from bridge.audio.frames import MODEL_FRAME, MODEL_RATE, Pcm
+from bridge.audio.g711 import ALAW_SILENCE, ULAW_SILENCE, Octets, alaw_encode, ulaw_encode
+from bridge.audio.resample import ResamplerBank
+from bridge.media.hearing import CHUNK, G711_FRAME, G711_RATE
+from bridge.media.packing import Packing
+from bridge.media.stream import AudioStream
+from bridge.rtp.packet import HEADER
+
+MARKER = 0x80
+# Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
+# from the second on the row is what a silent row is.
+TAIL = 2
+
+_PACKET = np.dtype(
+    [
+        ("flags", "u1"),
+        ("payload_type", "u1"),
+        ("sequence_number", ">u2"),
+        ("timestamp", ">u4"),
+        ("ssrc", ">u4"),
+        ("payload", "u1", G711_FRAME),
+    ]
+)
+
+
+class G711Lane:
+    """A row each of packet, resampler state and law; freed rows are used again."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, AudioStream] = {}  # by row
+        self._rows: dict[AudioStream, int] = {}
+        self._free: list[int] = []
+        self._packets = np.zeros(0, _PACKET)
+        self._alaw = np.zeros(0, np.bool_)
+        self._tail: list[int] = []
+        self._packings: dict[int, Packing] = {}  # rows whose packets are not of 20 ms
+        self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
+        self._spoken = np.zeros((0, MODEL_FRAME), np.int16)
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def add(self, stream: AudioStream) -> None:
+        if not self._free:
+            self._grow()
+        row = self._rows[stream] = self._free.pop()
+        self.streams[row] = stream
+        self._tail[row] = 0
+        self._down.reset(row)
+        packet = self._packets[row]
+        packet["flags"] = 0x80
+        packet["sequence_number"] = secrets.randbits(15)  # RFC 3711 section 3.3.1: not near a wrap
+        packet["timestamp"] = secrets.randbits(32)
+        packet["ssrc"] = stream.ssrc
+        self.change(stream)
+
+    def change(self, stream: AudioStream) -> None:
+        """Another payload type, length or law; its packets go on counting."""
+        row = self._rows[stream]
+        alaw = stream.codec is PCMA
+        self._alaw[row] = alaw
+        self._packets["payload_type"][row] = stream.payload_type
+        self._packets["payload"][row] = ALAW_SILENCE if alaw else ULAW_SILENCE
+        self._take_length(row, stream.ptime_ms * G711_RATE // 1000)
+
+    def remove(self, stream: AudioStream) -> None:
+        row = self._rows.pop(stream)
+        del self.streams[row]
+        self._packings.pop(row, None)
+        self._free.append(row)
+        self._free.sort(reverse=True)
+
+    def timestamp(self, stream: AudioStream) -> int:
+        """Of the packet that was sent last."""
+        return int(self._packets["timestamp"][self._rows[stream]])
+
+    def transmit(self, missed: int) -> None:
+        """20 ms of each, after `missed` times when nothing was sent: the far end sees a gap in the
+        timestamps, not a stream that is late from now on."""
+        if not self.streams:
+            return
+        rows, starting = self._gather()
+        used = self._packets[: len(self._packets) - self._unused()]
+        if rows:
+            index = np.array(rows, np.intp)
+            spoken = self._down.process(index, self._spoken[: len(rows)])
+            used["payload"][index] = self._encode(index, spoken)
+        if missed:
+            starting = list(self.streams)
+        used["sequence_number"] += 1
+        used["timestamp"] += G711_FRAME * (1 + missed)
+        if starting:
+            used["payload_type"][starting] |= MARKER
+        octets = used.tobytes()
+        if starting:
+            used["payload_type"][starting] &= ~MARKER & 0xFF
+        self._send(octets)
+
+    def _send(self, octets: bytes) -> None:
+        size = _PACKET.itemsize
+        apart = self._apart(octets)
+        for row, stream in self.streams.items():
+            if stream.closed:
+                continue
+            if row in apart:
+                for packet in apart[row]:
+                    stream.send(packet)
+                continue
+            stream.packets_sent += 1
+            stream.octets_sent += G711_FRAME
+            stream.wire.send(octets[row * size : (row + 1) * size])
+
+    def _apart(self, octets: bytes) -> dict[int, list[bytes]]:
+        """By row: what is sent instead of its packet of 20 ms audio."""
+        apart: dict[int, list[bytes]] = {}
+        for row, packing in self._packings.items():
+            apart[row] = self._pack(row, packing, octets)
+        for row, stream in self.streams.items():
+            if stream.dialler is not None and row not in apart:
+                packet = self._packets[row]
+                event = stream.event_packet(
+                    int(packet["sequence_number"]), int(packet["timestamp"])
+                )
+                if event is not None:
+                    apart[row] = [event]
+        return apart
+
+    def _pack(self, row: int, packing: Packing, octets: bytes) -> list[bytes]:
+        stream = self.streams[row]
+        packet = octets[row * _PACKET.itemsize : (row + 1) * _PACKET.itemsize]
+        _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
+        rest: list[bytes] = []
+        if stream.sends_event:
+            rest = packing.flush()
+            event = stream.event_packet((packing.sequence_number + 1) & 0xFFFF, timestamp)
+            if event is not None:
+                packing.next_number()
+                return [*rest, event]
+        return rest + packing.add(type_octet, timestamp, ssrc, packet[HEADER.size :])
+
+    def _gather(self) -> tuple[list[int], list[int]]:
+        """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
+        rows: list[int] = []
+        starting: list[int] = []
+        tail = self._tail
+        spoken = self._spoken
+        for row, stream in self.streams.items():
+            frame = stream.next_frame()
+            if frame is not None:
+                if tail[row] != TAIL:
+                    tail[row] = TAIL
+                    starting.append(row)
+                spoken[len(rows)] = frame
+                rows.append(row)
+            elif tail[row]:
+                tail[row] -= 1
+                spoken[len(rows)] = 0
+                rows.append(row)
+        return rows, starting
+
+    def _encode(self, rows: NDArray[np.intp], pcm: Pcm) -> Octets:
+        alaw = self._alaw[rows]
+        octets = ulaw_encode(pcm)
+        if alaw.any():
+            octets[alaw] = alaw_encode(pcm[alaw])
+        return octets
+
+    def _take_length(self, row: int, samples: int) -> None:
+        packing = self._packings.get(row)
+        if samples == (packing.samples if packing is not None else G711_FRAME):
+            return
+        packets = self._packets
+        if packing is not None:
+            # What waits is dropped, less than a packet: the other side is changing as well.
+            packets["sequence_number"][row] = packing.sequence_number
+            del self._packings[row]
+        if samples != G711_FRAME:
+            self._packings[row] = Packing(samples, int(packets["sequence_number"][row]))
+
+    def _unused(self) -> int:
+        """Rows after the last one in use: the lowest are taken first."""
+        return len(self._packets) - 1 - max(self.streams)
+
+    def _grow(self) -> None:
+        have = len(self._packets)
+        # Not np.concatenate: it promotes the fields to the machine's own byte order.
+        packets = np.zeros(have + CHUNK, _PACKET)
+        packets[:have] = self._packets
+        self._packets = packets
+        self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
+        self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
+        self._tail += [0] * CHUNK
+        self._free = list(range(have + CHUNK - 1, have - 1, -1))

@@ -9,6 +9,9 @@ from bridge.sip.host import Host
 from bridge.sip.message import Response
 
 
+MAX_OVERTAKEN = 2
+
+
 class LeavingCall(Protocol):
     dialog: Dialog
     credentials: Credentials | None
@@ -26,6 +29,7 @@ class Farewell:
         self._host = host
         self._headers = headers
         self._challenged = Challenged(usage.credentials, host.rng)
+        self._overtaken = 0
 
     def send(self, now: float) -> None:
         usage = self._usage
@@ -36,6 +40,10 @@ class Farewell:
         if response.status < 200:
             return
         if self._challenged.answer(self._transaction.request, response):
+            self.send(now)
+        elif response.status == 500 and self._overtaken < MAX_OVERTAKEN:
+            # A NOTIFY sent after it has come before it: the old number is refused for ever.
+            self._overtaken += 1
             self.send(now)
         else:
             self._usage.farewell()

@@ -235,3 +235,17 @@ def test_dialogs_name_themselves_for_the_peer() -> None:
     invite = ladder.request("INVITE")
     dialog = Dialog.from_response(invite, ladder.callee(200), UDP)
     assert dialog.replaces == f"{invite.sip_call_id};to-tag=bob;from-tag={invite.from_tag}"
+
+
+def test_bye_that_a_notify_has_overtaken_is_said_again() -> None:
+    ladder = accepted()
+    _ = ladder << "NOTIFY" >> ladder.reply("NOTIFY", 200)
+    ladder.agent.hangup(ladder.usage, ladder.now)
+    ladder.agent.notify_refer(ladder.usage, 200, "OK", ladder.now, final=True)
+    _ = ladder << "BYE" << "NOTIFY" >> ladder.reply("NOTIFY", 200)
+    number = ladder.request("BYE").cseq.number
+    for more in (2, 3):
+        _ = ladder >> ladder.reply("BYE", 500) << "BYE"
+        assert ladder.request("BYE").cseq.number == number + more
+    _ = ladder >> ladder.reply("BYE", 500) << None
+    assert len(ladder.agent) == 0

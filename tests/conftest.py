@@ -19,6 +19,8 @@ from bridge.realtime.outputs import (
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 
+pytest_plugins = ("tests.matrix",)
+
 Event = dict[str, Any]
 Check = Callable[[Event], None]
 

@@ -44,6 +44,7 @@ def call(service: Service, microphone: Path, outcome: Outcome) -> None:
             outcome.closed_at = time.time()
 
 
+@pytest.mark.matrix(1, 2, 52, peer="baresip")
 def test_the_receptionist(tmp_path: Path) -> None:
     microphone = speech.write(
         tmp_path / "mic.wav", speech.script(8000, (ASKS_AT_S, "Opening hours.")), 8000

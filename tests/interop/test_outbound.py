@@ -1,23 +1,20 @@
 """Calls that the API makes: sipp and baresip take them, refuse them and let them ring."""
 
-import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
 
 from tests.peers import speech
 from tests.peers.baresip import Baresip
+from tests.peers.calling import WAIT_S, calling, dial, in_state, post, record, until
 from tests.peers.capture import Capture, spurts
-from tests.peers.service import Service, free_port
+from tests.peers.service import free_port
 
 SCENARIOS = Path(__file__).parent / "sipp"
-WAIT_S = 8.0
 
 
 @contextmanager
@@ -40,55 +37,6 @@ def sipp(scenario: str, folder: Path, *options: str) -> Iterator[int]:
     assert peer.returncode == 0, errors.read_text() if errors.exists() else output[-1500:]
 
 
-def calling(**trunk: Any) -> Service:
-    """A service with one trunk, lab."""
-    settings = {"prefixes": ["*"], "private_hosts": True, **trunk}
-    trunks = json.dumps({"lab": settings})
-    return Service(session__backend="echo", sip__trunks=trunks)
-
-
-def dial(service: Service, destination: str, **transport: Any) -> str:
-    answer = httpx2.post(
-        f"{service.base_url}/realtime/calls",
-        json={
-            "transport": {"type": "sip", "trunk": "lab", "destination": destination, **transport}
-        },
-        timeout=5,
-    )
-    assert answer.status_code == 201, answer.text
-    record = answer.json()
-    assert (record["direction"], record["state"]) == ("outbound", "ringing")
-    assert answer.headers["location"].endswith(f"/{record['id']}")
-    return str(record["id"])
-
-
-def record(service: Service, call_id: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = httpx2.get(
-        f"{service.base_url}/realtime/calls/{call_id}", timeout=5
-    ).json()
-    return found
-
-
-def until(
-    service: Service, call_id: str, condition: Callable[[Mapping[str, Any]], object]
-) -> Mapping[str, Any]:
-    deadline = time.monotonic() + WAIT_S
-    while not condition(found := record(service, call_id)):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return found
-
-
-def in_state(state: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda found: found["state"] == state
-
-
-def post(service: Service, call_id: str, verb: str, **body: Any) -> None:
-    url = f"{service.base_url}/realtime/calls/{call_id}/{verb}"
-    answer = httpx2.post(url, json=body, timeout=5)
-    assert answer.status_code == 200, answer.text
-
-
 @pytest.mark.interop("sipp")
 @pytest.mark.parametrize(
     ("scenario", "reason", "status", "q850"),
@@ -103,6 +51,7 @@ def test_refused(tmp_path: Path, scenario: str, reason: str, status: int, q850: 
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(41, 42, peer="sipp")
 @pytest.mark.parametrize("scenario", ["callee_rings", "callee_early_media"])
 def test_taken(tmp_path: Path, scenario: str) -> None:
     with calling() as service, sipp(scenario, tmp_path) as port:
@@ -115,6 +64,7 @@ def test_taken(tmp_path: Path, scenario: str) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(34, peer="sipp")
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_given_up_while_it_rings(tmp_path: Path, *, by_hand: bool) -> None:
     with calling() as service, sipp("callee_never", tmp_path) as port:
@@ -129,6 +79,7 @@ def test_given_up_while_it_rings(tmp_path: Path, *, by_hand: bool) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(35, peer="sipp")
 def test_a_trunk_that_wants_a_password(tmp_path: Path) -> None:
     with (
         sipp("callee_challenges", tmp_path) as port,
@@ -141,6 +92,7 @@ def test_a_trunk_that_wants_a_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(48, peer="sipp")
 @pytest.mark.parametrize(
     ("scenario", "status", "reason"),
     [("transferred", 200, "transferred"), ("not_transferred", 603, "remote_hangup")],
@@ -165,6 +117,7 @@ def test_transfer(tmp_path: Path, scenario: str, status: int, reason: str) -> No
 
 
 @pytest.mark.interop("baresip", "espeak-ng", "sox", "tcpdump")
+@pytest.mark.matrix(52, peer="baresip")
 def test_baresip_is_called_and_heard(tmp_path: Path) -> None:
     words = speech.script(8000, (0.5, "Hello, who is calling me?"))
     microphone = speech.write(tmp_path / "mic.wav", words, 8000)

@@ -39,6 +39,7 @@ def media_of(service: Service) -> Capture:
     return Capture(f"udp portrange {low}-{low + 399}")
 
 
+@pytest.mark.matrix(19, peer="baresip")
 def test_hold_and_resume_ten_times(tmp_path: Path) -> None:
     resumed_at: list[float] = []
     with (
@@ -71,6 +72,7 @@ def test_hold_and_resume_ten_times(tmp_path: Path) -> None:
     assert max(back_ms) < 1000
 
 
+@pytest.mark.matrix(53, peer="baresip")
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_a_call_with_keys(tmp_path: Path, transport: Literal["tcp", "tls"]) -> None:
     settings: dict[str, Any] = {"sip__insecure_srtp_keys": "true"}
@@ -102,6 +104,7 @@ def test_a_call_with_keys(tmp_path: Path, transport: Literal["tcp", "tls"]) -> N
     assert "AES_CM_128_HMAC_SHA1_80" in json.dumps(secured)
 
 
+@pytest.mark.matrix(54, peer="baresip")
 def test_keys_in_the_clear_are_refused(tmp_path: Path) -> None:
     with (
         Service(session__backend="echo") as service,

@@ -187,6 +187,7 @@ async def desk(
         await shell.close()
 
 
+@pytest.mark.matrix(35, 37, 38, peer="Kamailio")
 @pytest.mark.parametrize(("transport", "algorithm"), [("udp", "MD5"), ("tcp", "SHA-256")])
 def test_register_refresh_restart_leave(
     transport: Transport, algorithm: Literal["MD5", "SHA-256"]
@@ -220,6 +221,7 @@ def test_register_refresh_restart_leave(
         asyncio.run(scenario(kamailio))
 
 
+@pytest.mark.matrix(35, 37, peer="Kamailio")
 def test_wrong_password() -> None:
     async def scenario(kamailio: Kamailio) -> None:
         async with desk((target(kamailio, "udp"),), "udp", "guess") as ours:
@@ -233,6 +235,7 @@ def test_wrong_password() -> None:
         asyncio.run(scenario(kamailio))
 
 
+@pytest.mark.matrix(37, peer="Kamailio")
 def test_failover() -> None:
     async def scenario(kamailio: Kamailio) -> None:
         with socket.socket() as nobody:
@@ -249,6 +252,7 @@ def test_failover() -> None:
         asyncio.run(scenario(kamailio))
 
 
+@pytest.mark.matrix(38, peer="Kamailio")
 def test_a_trunk_is_called_by_its_registration() -> None:
     async def call(kamailio: Kamailio) -> Phone:
         phone = Phone(("127.0.0.1", kamailio.port))

@@ -56,6 +56,7 @@ def workplace(tmp_path: Path) -> Path:
 
 
 @pytest.mark.interop("sipp", "espeak-ng", "sox")
+@pytest.mark.matrix(1, peer="sipp")
 def test_500_calls_at_20_a_second_with_media(workplace: Path) -> None:
     with Service(session__backend="echo", many=True) as service:
         counts = sipp(
@@ -65,6 +66,7 @@ def test_500_calls_at_20_a_second_with_media(workplace: Path) -> None:
         assert nothing_is_left(service)
 
 
+@pytest.mark.matrix(1, 2, peer="sipp")
 @pytest.mark.parametrize("transport", ["u1", "t1"])
 def test_a_call_over_each_transport(workplace: Path, transport: str) -> None:
     with Service(session__backend="echo") as service:
@@ -73,6 +75,7 @@ def test_a_call_over_each_transport(workplace: Path, transport: str) -> None:
         assert nothing_is_left(service)
 
 
+@pytest.mark.matrix(7, peer="sipp")
 def test_50_calls_under_15_percent_loss(workplace: Path) -> None:
     with Service(session__backend="echo") as service:
         options = ("-m", "50", "-r", "10", "-d", "300", "-lost", "15", "-recv_timeout", "32000")
@@ -84,11 +87,13 @@ def test_50_calls_under_15_percent_loss(workplace: Path) -> None:
         assert nothing_is_left(service)
 
 
+@pytest.mark.matrix(12, peer="sipp")
 def test_options(workplace: Path) -> None:
     with Service(session__backend="echo") as service:
         assert sipp(service, "options", workplace, "-m", "1")["successful"] == 1
 
 
+@pytest.mark.matrix(9, peer="sipp")
 def test_cancel_while_it_rings(workplace: Path) -> None:
     """Nobody answers the webhook, so the phone rings until it gives up."""
     settings = {"webhooks__url": "http://127.0.0.1:9/", "webhooks__secret": "whsec_c2VjcmV0"}
@@ -97,6 +102,7 @@ def test_cancel_while_it_rings(workplace: Path) -> None:
         assert nothing_is_left(service)
 
 
+@pytest.mark.matrix(5, peer="sipp")
 def test_a_retransmitted_invite_is_one_call(workplace: Path) -> None:
     with Service(session__backend="echo") as service:
         assert sipp(service, "retransmit", workplace, "-m", "5", "-r", "5")["successful"] == 5
@@ -104,6 +110,7 @@ def test_a_retransmitted_invite_is_one_call(workplace: Path) -> None:
         assert nothing_is_left(service)
 
 
+@pytest.mark.matrix(6, peer="sipp")
 def test_without_an_ack_the_server_says_bye_after_64_t1(workplace: Path) -> None:
     with Service(session__backend="echo") as service:
         began = time.monotonic()

@@ -47,6 +47,7 @@ def check(server: Answering, transport: str, count: int) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(17, 59, peer="sipp")
 @pytest.mark.parametrize(("transport", "mode"), [("udp", "u1"), ("tcp", "t1")])
 def test_sipp_over_ipv6(tmp_path: Path, transport: str, mode: str) -> None:
     both = [LOOPBACK, ("::1", 0)]
@@ -82,6 +83,7 @@ def tls_client(port: int, authority: Authority) -> Iterator[int]:
 
 
 @pytest.mark.interop("sipp", "socat")
+@pytest.mark.matrix(3, peer="sipp")
 def test_sipp_over_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files = authority.files(authority.issue("localhost", "127.0.0.1"))
@@ -98,6 +100,7 @@ def silence(folder: Path) -> Path:
 
 
 @pytest.mark.interop("baresip", "sox")
+@pytest.mark.matrix(3, peer="baresip")
 def test_baresip_calls_over_tls_and_a_new_certificate_leaves_the_call_alone(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files = authority.files(authority.issue("127.0.0.1", "localhost"))
@@ -115,6 +118,7 @@ def test_baresip_calls_over_tls_and_a_new_certificate_leaves_the_call_alone(tmp_
 
 
 @pytest.mark.interop("baresip", "sox")
+@pytest.mark.matrix(3, 40, peer="baresip")
 def test_calling_baresip_over_tls_past_a_dead_server_and_a_wrong_name(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     issued = authority.issue("phone.example", file="phone")
@@ -171,6 +175,7 @@ def jssip(url: str, environment: dict[str, str] | None = None) -> Sequence[Seque
 
 
 @pytest.mark.interop("node", "jssip")
+@pytest.mark.matrix(12, 60, peer="JsSIP")
 @pytest.mark.parametrize("transport", ["ws", "wss"])
 def test_jssip_calls_and_hangs_up(tmp_path: Path, transport: str) -> None:
     authority = Authority(tmp_path)

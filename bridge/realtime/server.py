@@ -400,6 +400,12 @@ class RealtimeServer:
     def transcript_failed(self, item_id: str, message: str) -> None:
         self._turns.transcript_failed(item_id, message)
 
+    def digits_collected(self, digits: str, now: float) -> None:
+        """Keys that belong together are one thing said, which interrupts."""
+        self._idle.restart()
+        self._generation.interrupt(lambda: self._digit_turn(digits))
+        self._watch(now)
+
     def digit(self, digit: str, received_at_unix: int, *, as_turn: bool, now: float) -> None:
         """A pressed key; `as_turn` makes it something the caller said, which interrupts."""
         self._outbox.send(events.dtmf_received(digit, received_at_unix))

@@ -199,11 +199,17 @@ class Session:
         self._server.audio_received(pcm, self._loop.time())
         self._backend.push_audio(pcm)
 
-    def digit(self, digit: str) -> None:
+    def digits_collected(self, digits: str) -> None:
+        """One item of the caller's for all of them, and its answer."""
+        self._server.digits_collected(digits, self._loop.time())
+        self._carry_out()
+
+    def digit(self, digit: str, *, collects: bool = False) -> None:
+        """`collects`: what it means is told later, by `digits_collected`."""
         self._server.digit(
             digit,
             int(self._unix_time()),
-            as_turn=self._backend.capabilities.hears_dtmf,
+            as_turn=self._backend.capabilities.hears_dtmf and not collects,
             now=self._loop.time(),
         )
         self._carry_out()

@@ -60,6 +60,7 @@ class Call:
     sip_status: int | None = None
     q850: int | None = None
     secure: MediaSecurity = "none"
+    keys_pressed: int = 0
     transfer: Mapping[str, Any] | None = None
 
     def advance(self, event: str) -> None:
@@ -99,5 +100,6 @@ class Call:
             "sip_status": self.sip_status,
             "q850_cause": self.q850,
             "secure": self.secure,
+            "keys_pressed": self.keys_pressed,
             "transfer": self.transfer,
         }

@@ -32,8 +32,13 @@ class Lifecycle:
         self._unix_time = unix_time
         self._waiting: dict[CallId, deque[WebhookEvent]] = {}
 
-    def tell(self, call: Call, kind: Kind, **fields: Any) -> None:
-        if self._webhooks is None or kind not in self._kinds:
+    @property
+    def reaches_somebody(self) -> bool:
+        return self._webhooks is not None
+
+    def tell(self, call: Call, kind: Kind, *, always: bool = False, **fields: Any) -> None:
+        """`always`: whether it was asked for or not."""
+        if self._webhooks is None or not (always or kind in self._kinds):
             return
         data = {"call_id": call.call_id, **fields}
         event = WebhookEvent(new_id("evt"), f"realtime.call.{kind}", int(self._unix_time()), data)

@@ -5,8 +5,10 @@ import logging
 from typing import Any, Protocol
 
 from bridge.calls.call import Call, CallState
+from bridge.calls.keypad import Keypad, KeypadSettings
 from bridge.calls.lifecycle import Lifecycle
 from bridge.legs.base import Leg
+from bridge.media.collector import Collected
 from bridge.sessions.clients import ChannelClient
 from bridge.sessions.session import Session, SessionListener
 
@@ -40,6 +42,7 @@ class Line(SessionListener):
         self.session: Session | None = None
         self.channel: ChannelClient | None = None
         self.greets = False
+        self.keypad: Keypad | None = None
         self.joined = False
         self.transferring_to = ""
         self._rang = False
@@ -97,6 +100,9 @@ class Line(SessionListener):
             self.session.greet()
 
     def leg_ended(self, reason: str) -> None:
+        if self.keypad is not None and (digits := self.keypad.close()):
+            told = {"digits": digits, "ended_by": "hangup"}
+            self._board.lifecycle.tell(self.call, "dtmf", always=self.keypad.vault, **told)
         result = self.leg.result
         if result is not None:
             self.call.sip_status, self.call.q850 = result.status, result.q850
@@ -130,8 +136,32 @@ class Line(SessionListener):
             self._board.end(self)
 
     def leg_digit(self, digit: str) -> None:
+        self.call.keys_pressed += 1
+        if self.keypad is None:
+            if self.session is not None:
+                self.session.digit(digit)
+            return
+        if self.session is not None and not self.keypad.vault:
+            self.session.digit(digit, collects=True)
+        self.keypad.press(digit)
+
+    def collect(self, settings: KeypadSettings | None) -> None:
+        if settings is not None:
+            self.keypad = Keypad(settings, self._collected)
+
+    def _collected(self, collected: Collected) -> None:
+        vault = self.keypad is not None and self.keypad.vault
+        count = len(collected.digits)
+        self._board.lifecycle.tell(
+            self.call,
+            "dtmf",
+            always=vault,
+            digits=collected.digits,
+            ended_by=collected.ended_by,
+        )
+        self.tell("transport.dtmf.collected", count=count, ended_by=collected.ended_by)
         if self.session is not None:
-            self.session.digit(digit)
+            self.session.digits_collected(f"{count} keys" if vault else collected.digits)
 
     def leg_message(self, text: str) -> None:
         if self.session is not None and self.channel is not None:

@@ -244,7 +244,7 @@ class CallPolicy:
 
 def read_dial(transport: Mapping[str, Any]) -> Dial:
     """The `transport` object of a call to make. Raises RequestError with the dotted param."""
-    known = {"type", "trunk", "destination", "caller", "headers", "ring_timeout_s"}
+    known = {"type", "trunk", "destination", "caller", "headers", "ring_timeout_s", "dtmf"}
     for name in transport:
         if name not in known:
             param = f"transport.{name}"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from bridge import logs, metrics
 from bridge.backends.base import Backend
 from bridge.calls.call import Call, CallState
+from bridge.calls.keypad import KeypadSettings, read_keypad
 from bridge.calls.lifecycle import Lifecycle
 from bridge.calls.line import Line, PlainSession
 from bridge.calls.policy import CallPolicy, read_dial
@@ -203,14 +204,37 @@ class Switchboard:
             raise ConflictError("The call has already been accepted with another session")
         await self._answer(line, session)
 
-    async def _answer(self, line: Line, session: Mapping[str, Any] | None) -> None:
+    async def _answer(self, line: Line, asked: Mapping[str, Any] | None) -> None:
+        session, keypad = self._read(asked)
         config = SessionConfig.create(session, defaults=self._defaults.config)
+        line.collect(keypad)
         line.call.advance("accept")
-        line.call.accepted_with = session
+        line.call.accepted_with = asked
         await self._converse(line, config, greets=session is None)
         line.set_timer(self._limits.max_duration_s, self._expire, line)
         await line.leg.answer()
         line.join()
+
+    def _read(
+        self, asked: Mapping[str, Any] | None
+    ) -> tuple[Mapping[str, Any] | None, KeypadSettings | None]:
+        """The session, and what `transport` beside it says. Raises RequestError."""
+        if asked is None or "transport" not in asked:
+            return asked, None
+        transport = asked["transport"]
+        if not isinstance(transport, Mapping) or transport.keys() - {"dtmf"}:
+            raise RequestError("transport takes 'dtmf' here", param="transport")
+        session = {name: value for name, value in asked.items() if name != "transport"}
+        return session, self._keypad(transport)
+
+    def _keypad(self, transport: Mapping[str, Any]) -> KeypadSettings | None:
+        settings = read_keypad(transport)
+        if settings is not None and settings.vault and not self.lifecycle.reaches_somebody:
+            raise RequestError(
+                "transport.dtmf.vault needs webhooks.url: nobody else learns the keys",
+                param="transport.dtmf.vault",
+            )
+        return settings
 
     async def _converse(self, line: Line, config: SessionConfig, *, greets: bool) -> None:
         """Give the call its session. Raises BackendError, and CallNotFound if it ended."""
@@ -307,7 +331,7 @@ class Switchboard:
         if self._is_closed or self._phones is None:
             raise OverloadedError("No room for another call")
         config = SessionConfig.create(session, defaults=self._defaults.config)
-        dial = read_dial(transport)
+        dial, keypad = read_dial(transport), self._keypad(transport)
         order = self._policy.order(dial)
         try:
             leg = await self._phones.dial(order)
@@ -317,6 +341,7 @@ class Switchboard:
         line = self._open_line(leg)
         line.call.to = str(order.target)
         line.call.sender = order.caller
+        line.collect(keypad)
         line.call.accepted_with = session
         line.set_timer(dial.ring_timeout_s or self._limits.ring_timeout_s, self._give_up, line)
         await self._converse(line, config, greets=session is None)
@@ -368,8 +393,13 @@ class Switchboard:
         if len(self._ended) > ENDED_RECORDS:
             self._ended.popitem(last=False)
         if call.direction == "outbound" and call.answered_at is None:
-            told = {"status": call.sip_status, "q850": call.q850, "reason": call.end_reason}
-            self.lifecycle.tell(call, "failed", **told)
+            self.lifecycle.tell(
+                call,
+                "failed",
+                status=call.sip_status,
+                q850=call.q850,
+                reason=call.end_reason,
+            )
         self.lifecycle.tell(call, "ended", **call.summary())
         metrics.calls_live.dec()
         metrics.calls_ended.labels(call.kind, call.end_reason).inc()

@@ -177,6 +177,10 @@ def user_text(item_id: ItemId, text: str) -> Item:
     return Item(item_id, "message", {"role": "user"}, [Part("input_text", Words(text))])
 
 
+def system_text(item_id: ItemId, text: str) -> Item:
+    return Item(item_id, "message", {"role": "system"}, [Part("input_text", Words(text))])
+
+
 def assistant_message(item_id: ItemId, part: Part) -> Item:
     return Item(item_id, "message", {"role": "assistant"}, [part], "in_progress")
 

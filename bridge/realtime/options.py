@@ -116,10 +116,14 @@ def _approval(value: Any, path: str) -> Any:
     return record({"always": nullable(_filter), "never": nullable(_filter)})(value, path)
 
 
+CALL_TOOLS = "call:tools"
+"""The tool server that is the call itself."""
+
+
 def _server_url(value: Any, path: str) -> str:
     url = as_text(value, path)
-    if not url.startswith(("https://", "http://")):
-        raise out_of_range(path, "expected an http or https URL")
+    if url != CALL_TOOLS and not url.startswith(("https://", "http://")):
+        raise out_of_range(path, f"expected an http or https URL, or {CALL_TOOLS}")
     return url
 
 

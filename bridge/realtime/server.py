@@ -12,21 +12,20 @@ from bridge.ids import ItemId
 from bridge.realtime import beta, client_events, server_events as events
 from bridge.realtime.client_events import MAX_SESSION, OFFERED, AnyClientEvent, decode_object
 from bridge.realtime.conversation import Conversation
+from bridge.realtime.editing import Editing
 from bridge.realtime.errors import (
     BadEvent,
-    already_shorter,
     append_on_call,
     no_call,
     no_responses,
-    not_truncatable,
     session_over,
     speed_locked,
 )
 from bridge.realtime.extras import Extras, keys_to_press
-from bridge.realtime.fields import out_of_range, unsupported, well_formed
+from bridge.realtime.fields import unsupported, well_formed
 from bridge.realtime.generation import Generation, session_response
 from bridge.realtime.idle import Idle
-from bridge.realtime.items import Item, parse_item, user_text
+from bridge.realtime.items import Item, system_text, user_text
 from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import ConfigChanged, Output, Pcm, PushAudio, SendDigits
 from bridge.realtime.playback import Playback
@@ -36,13 +35,6 @@ from bridge.realtime.tool_servers import ToolServers
 from bridge.realtime.turns import Turns
 from bridge.realtime.window import MAX_INPUT_TOKENS
 from bridge.realtime.wire_audio import Formats, WireAudio
-
-ItemEvent = (
-    client_events.ItemCreate
-    | client_events.ItemRetrieve
-    | client_events.ItemTruncate
-    | client_events.ItemDelete
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +102,14 @@ class RealtimeServer:
             idle=self._idle,
             max_input_tokens=policy.max_input_tokens,
             tools=self._tools,
+        )
+        self._editing = Editing(
+            self._conversation,
+            self._turns,
+            self._outbox,
+            new_id=new_id,
+            decode=self._decode,
+            approval=self._answered,
         )
         self._tools.configure(self._config.tools)
 
@@ -220,32 +220,7 @@ class RealtimeServer:
                 | client_events.ItemTruncate()
                 | client_events.ItemDelete()
             ):
-                self._edit(event)
-            case _:
-                assert_never(event)
-
-    def _edit(self, event: ItemEvent) -> None:
-        match event:
-            case client_events.ItemCreate():
-                item = parse_item(
-                    decode_object(event.item, "item"),
-                    "item",
-                    new_id=self._new_id,
-                    decode=self._decode,
-                )
-                self._conversation.check(item)
-                self._turns.add(item, event.previous_item_id)
-                if item.type == "mcp_approval_response":
-                    self._answered(item)
-            case client_events.ItemRetrieve():
-                item = self._conversation.find(event.item_id)
-                self._outbox.send(events.item_retrieved(item.as_dict(audio=True)))
-            case client_events.ItemTruncate():
-                self._truncate(event)
-            case client_events.ItemDelete():
-                item = self._conversation.find(event.item_id)
-                self._conversation.delete(item.id)
-                self._outbox.send(events.item_deleted(item.id))
+                self._editing.receive(event)
             case _:
                 assert_never(event)
 
@@ -283,20 +258,6 @@ class RealtimeServer:
         if len(pcm):
             self._turns.audio_received(pcm)
             self._outbox.put(PushAudio(pcm))
-
-    def _truncate(self, event: client_events.ItemTruncate) -> None:
-        item = self._conversation.find(event.item_id)
-        found = item.part("output_audio")
-        if found is None or not found[1].samples:
-            raise not_truncatable()
-        if event.content_index != found[0]:
-            raise out_of_range("content_index", f"expected {found[0]}")
-        if event.audio_end_ms < 0:
-            raise out_of_range("audio_end_ms", "expected a value of at least 0")
-        if event.audio_end_ms > found[1].audio_ms:
-            raise already_shorter(found[1].audio_ms, event.audio_end_ms)
-        self._conversation.truncate(item, event.audio_end_ms)
-        self._outbox.send(events.item_truncated(item.id, event.audio_end_ms))
 
     def _create_response(self, event: client_events.ResponseCreate) -> None:
         if self._config.type == "transcription":
@@ -442,6 +403,12 @@ class RealtimeServer:
         self._generation.add_tool_call(
             response_id, tool_call_id, well_formed(name), well_formed(arguments)
         )
+
+    def inform(self, text: str, now: float) -> None:
+        """Something happened that the model should know of and speak to."""
+        self._turns.add(system_text(ItemId(self._new_id("item")), text))
+        self._answer()
+        self._watch(now)
 
     def tools_listed(self, label: str, tools: Sequence[Mapping[str, Any]] | None) -> None:
         """What a tool server offers, in the shape of mcp_list_tools; None: it cannot be asked."""

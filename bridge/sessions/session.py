@@ -7,21 +7,25 @@ the sans-IO RealtimeServer; what it puts out is carried to clients, backend and 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, assert_never, runtime_checkable
+from typing import Any, Protocol, assert_never, cast, runtime_checkable
 
 import msgspec
 
 from bridge import metrics
 from bridge.backends import base
-from bridge.errors import BridgeError
+from bridge.backends.tools import Opener, ToolError, ToolServer, no_servers
+from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
-from bridge.realtime.extras import digits_unavailable, too_many_digits
+from bridge.realtime.extras import digits_unavailable, keys_to_press, too_many_digits
+from bridge.realtime.options import CALL_TOOLS
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
+from bridge.sessions.call_tools import CallTools
 from bridge.sessions.clients import (
     GOING_AWAY,
     NORMAL,
@@ -30,6 +34,8 @@ from bridge.sessions.clients import (
     Clients,
     SidebandClient,
 )
+from bridge.sessions.model_events import heard, responded
+from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
 
 log = logging.getLogger(__name__)
@@ -74,6 +80,7 @@ class Terms:
     """UNIX seconds."""
     greeting: str = ""
     strict_voice: bool = False
+    tool_servers: Opener = no_servers
 
 
 class SessionListener:
@@ -81,6 +88,14 @@ class SessionListener:
 
     def session_hangup(self) -> None:
         """The model has said its last word and it has been played."""
+
+    def session_transfer(self, target: str) -> None:
+        """As `session_hangup`, but the caller is to be given to `target`."""
+        self.session_hangup()
+
+    def transfer_target(self, target: str) -> str:
+        """Where `target` leads; raises BridgeError if the caller may not be given to it."""
+        raise ToolError("This session is no phone call.")
 
     def session_expired(self) -> None:
         """The session reached its maximum duration."""
@@ -123,9 +138,11 @@ class Session:
         self._follower = backend if isinstance(backend, base.Follower) else None
         if self._follower is not None:
             self._follower.follow(lambda: self._server.items)
+        self._tools = Tools(self._open_tools, listed=self._listed_tools, ran=self._tool_ran)
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
         self._last_word: ResponseId | None = None
+        self._transfer_to = ""
         self._farewell: asyncio.TimerHandle | None = None
         self._carrying = False
         self._said = asyncio.Event()
@@ -220,14 +237,10 @@ class Session:
         self._carry_out()
 
     def _press(self, order: wanted.SendDigits) -> None:
-        stream: object = self._stream
-        if not isinstance(stream, DigitSender):
-            self._server.refuse(order.client, order.event_id, digits_unavailable())
-            return
         try:
-            stream.send_digits(order.digits)
-        except ValueError:
-            self._server.refuse(order.client, order.event_id, too_many_digits())
+            self.send_digits(order.digits)
+        except RequestError as error:
+            self._server.refuse(order.client, order.event_id, error)
             return
         told = {"event": order.digits}
         self._server.transport_event("transport.dtmf.sent", self._loop.time(), told)
@@ -240,6 +253,47 @@ class Session:
     def _playback_finished(self, key: str) -> None:
         self._backend.agent_speaking(False)
         self._server.playback_finished(key, self._loop.time())
+        self._carry_out()
+
+    # Tools
+
+    def _open_tools(self, tool: Mapping[str, Any]) -> AbstractAsyncContextManager[ToolServer]:
+        if tool.get("server_url") == CALL_TOOLS:
+            return CallTools(self).open()
+        return self._terms.tool_servers(tool)
+
+    def _listed_tools(self, label: str, tools: Sequence[Mapping[str, Any]] | None) -> None:
+        self._server.tools_listed(label, tools)
+        self._carry_out()
+
+    def _tool_ran(self, item_id: str, output: str | None, error: Mapping[str, Any] | None) -> None:
+        self._server.tool_ran(item_id, output, error, self._loop.time())
+        self._carry_out()
+
+    def end_call(self) -> None:
+        """When what the model says now has been heard."""
+        active = self._server.active_response_id
+        self._last_word = None if active is None else ResponseId(active)
+        self._transfer_to = ""
+
+    def transfer_call(self, target: str) -> None:
+        """Likewise. Raises BridgeError."""
+        found = self.listener.transfer_target(target)
+        self.end_call()
+        self._transfer_to = found
+
+    def send_digits(self, digits: str) -> None:
+        """Raises RequestError."""
+        if not isinstance(stream := cast(object, self._stream), DigitSender):
+            raise digits_unavailable()
+        try:
+            stream.send_digits(keys_to_press(digits))
+        except ValueError:
+            raise too_many_digits() from None
+
+    def inform(self, text: str) -> None:
+        """Something happened to the call that the model should speak to."""
+        self._server.inform(text, self._loop.time())
         self._carry_out()
 
     def _silence(self) -> None:
@@ -269,8 +323,9 @@ class Session:
                 if self._stream is not None and not self._stream.held:
                     self._stream.playout.write("", pcm)
                 return
-            case base.CallAction(response_id):
+            case base.CallAction(response_id, action, target):
                 self._last_word = response_id
+                self._transfer_to = target if action == "transfer" else ""
             case base.ResponseBegun():
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
@@ -282,43 +337,11 @@ class Session:
                 | base.TranscriptCompleted()
                 | base.TranscriptFailed()
             ):
-                self._listened(event)
-            case _:
-                self._responded(event)
-        self._carry_out()
-
-    def _listened(self, event: base.ListeningEvent) -> None:
-        server, now = self._server, self._loop.time()
-        match event:
-            case base.SpeechStarted(audio_ms):
-                server.speech_started(audio_ms, now)
-            case base.SpeechStopped(audio_ms):
                 answer = not self._backend.capabilities.answers_turns
-                server.speech_stopped(audio_ms, now, answer=answer)
-            case base.TranscriptDelta(item_id, delta):
-                server.transcript_delta(item_id, delta)
-            case base.TranscriptCompleted(item_id, transcript, audio_s):
-                server.transcript_completed(item_id, transcript, audio_s)
-            case base.TranscriptFailed(item_id, message):
-                server.transcript_failed(item_id, message)
+                heard(self._server, event, self._loop.time(), answer=answer)
             case _:
-                assert_never(event)
-
-    def _responded(self, event: base.ResponseEvent) -> None:
-        server, now = self._server, self._loop.time()
-        match event:
-            case base.AudioDelta(response_id, pcm):
-                server.audio_delta(response_id, pcm)
-            case base.TextDelta(response_id, delta):
-                server.text_delta(response_id, delta)
-            case base.ToolCall(response_id, tool_call_id, name, arguments):
-                server.tool_call(response_id, tool_call_id, name, arguments)
-            case base.ResponseFinished(response_id, reason, usage):
-                server.response_finished(response_id, reason, usage, now)
-            case base.ResponseFailed(response_id, code, message):
-                server.response_failed(response_id, code, message, now)
-            case _:
-                assert_never(event)
+                responded(self._server, event, self._loop.time())
+        self._carry_out()
 
     def _cancel(self, response_id: ResponseId) -> None:
         if response_id == self._last_word:
@@ -332,7 +355,13 @@ class Session:
         self._said.set()
         if self._last_word is None or self._farewell is not None:
             return
-        self._farewell = self._loop.call_later(FAREWELL_S, self.listener.session_hangup)
+        self._farewell = self._loop.call_later(FAREWELL_S, self._leave)
+
+    def _leave(self) -> None:
+        if self._transfer_to:
+            self.listener.session_transfer(self._transfer_to)
+        else:
+            self.listener.session_hangup()
 
     # What the protocol wants done
 
@@ -378,6 +407,10 @@ class Session:
                 self._silence()
             case wanted.SendDigits():
                 self._press(output)
+            case (
+                wanted.OpenServer() | wanted.CloseServer() | wanted.CallTool() | wanted.CancelTool()
+            ):
+                self._tools.perform(output)
             case wanted.PushAudio(pcm):
                 self._backend.push_audio(pcm)
             case wanted.StartResponse():
@@ -445,4 +478,5 @@ class Session:
             self._stream.playout.on_started = self._stream.playout.on_finished = None
         self._clients.close(NORMAL, reason)
         metrics.sessions_live.dec()
+        await self._tools.close()
         await self._backend.close()

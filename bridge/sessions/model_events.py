@@ -1,0 +1,39 @@
+"""What a backend tells, as calls of the RealtimeServer."""
+
+from typing import assert_never
+
+from bridge.backends import base
+from bridge.realtime.server import RealtimeServer
+
+
+def heard(server: RealtimeServer, event: base.ListeningEvent, now: float, *, answer: bool) -> None:
+    """`answer` is false where the model begins its answer to a turn itself."""
+    match event:
+        case base.SpeechStarted(audio_ms):
+            server.speech_started(audio_ms, now)
+        case base.SpeechStopped(audio_ms):
+            server.speech_stopped(audio_ms, now, answer=answer)
+        case base.TranscriptDelta(item_id, delta):
+            server.transcript_delta(item_id, delta)
+        case base.TranscriptCompleted(item_id, transcript, audio_s):
+            server.transcript_completed(item_id, transcript, audio_s)
+        case base.TranscriptFailed(item_id, message):
+            server.transcript_failed(item_id, message)
+        case _:
+            assert_never(event)
+
+
+def responded(server: RealtimeServer, event: base.ResponseEvent, now: float) -> None:
+    match event:
+        case base.AudioDelta(response_id, pcm):
+            server.audio_delta(response_id, pcm)
+        case base.TextDelta(response_id, delta):
+            server.text_delta(response_id, delta)
+        case base.ToolCall(response_id, tool_call_id, name, arguments):
+            server.tool_call(response_id, tool_call_id, name, arguments)
+        case base.ResponseFinished(response_id, reason, usage):
+            server.response_finished(response_id, reason, usage, now)
+        case base.ResponseFailed(response_id, code, message):
+            server.response_failed(response_id, code, message, now)
+        case _:
+            assert_never(event)

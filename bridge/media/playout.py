@@ -3,6 +3,10 @@
 Samples leave in the order they were written. Each key (the id of an assistant item) counts what
 was written and what was read; a barge-in truncates at the second number, so it moves only when a
 frame is really handed to the wire.
+
+Speech that stops short, cut or for want of more, is not broken off: it is mirrored and faded, in
+5 ms that count as nobody's. Speech that goes on is faded in, after waiting for a little more than
+a frame if this has happened before: as much as the model's deltas lately came late.
 """
 
 from collections import deque
@@ -14,6 +18,10 @@ import numpy as np
 
 from bridge.audio.frames import MODEL_FRAME, Pcm, samples_to_ms
 
+FADE = MODEL_FRAME // 4  # 5 ms
+AUDIBLE = 100  # a step of less is no click: -50 dBFS
+MAX_PREBUFFER = 5 * MODEL_FRAME
+CALM_FRAMES = 500  # of speech without a gap, until less is waited for
 REMEMBERED_KEYS = 64  # ended keys kept to answer played_ms and to refuse their late deltas
 
 
@@ -63,7 +71,12 @@ class Playout:
         self._offset = 0  # samples of the first chunk already read
         self._queued = 0
         self._tracks: dict[str, _Track] = {}
-        self._dry = False
+        self._flowing = False  # the frame before was read from a key
+        self._broken = False  # and after it something was missing
+        self._edge: Pcm = _NOTHING  # the end of the frame before, as long as nothing followed it
+        self._prebuffer = MODEL_FRAME
+        self._waited = 0
+        self._calm = 0
 
     def write(self, key: str, pcm: Pcm) -> None:
         """`pcm` is kept, not copied: the caller leaves it alone from now on."""
@@ -93,13 +106,10 @@ class Playout:
         A frame that an unfinished key cannot fill yet is held back whole: a late frame is one
         gap, half a frame followed by a late one is two.
         """
-        if not self._queue:
-            if self._tracks and not self._dry:
-                self._note_dry()
-            return None
         started: list[str] = []
         finished: list[str] = []
-        frame = self._next(samples, started, finished)
+        frame = self._next(samples, started, finished) if self._queue else None
+        frame = self._stop(samples) if frame is None else self._join(frame)
         # Last, so that a callback may write or clear.
         for key in started:
             if self.on_started is not None:
@@ -125,6 +135,7 @@ class Playout:
         ]
         self._queue = deque(ends)
         self._offset = self._queued = 0
+        self._flowing = self._broken = False
         self.stats.cuts += len(cuts)
         return cuts
 
@@ -136,6 +147,11 @@ class Playout:
     @property
     def buffered_ms(self) -> int:
         return samples_to_ms(self._queued)
+
+    @property
+    def prebuffer_ms(self) -> int:
+        """Speech waited for before a key goes on or begins."""
+        return samples_to_ms(self._prebuffer)
 
     @property
     def idle(self) -> bool:
@@ -152,22 +168,52 @@ class Playout:
         track = self._tracks[key] = _Track()
         return track
 
-    def _note_dry(self) -> None:
-        self._dry = True
-        if any(track.state is _State.OPEN for track in self._tracks.values()):
-            self.stats.underruns += 1
-
     def _must_wait(self, samples: int) -> bool:
-        """Too little for a frame, and the key that comes last has not ended."""
-        if self._queued >= samples:
+        """Too little, and the key that comes last has not ended."""
+        wanted = samples if self._flowing else max(samples, self._prebuffer)
+        if self._queued >= wanted:
             return False
         key, pcm = self._queue[-1]
-        return pcm is not None and key != "" and self._tracks[key].state is _State.OPEN
+        if pcm is None or key == "" or self._tracks[key].state is not _State.OPEN:
+            return False
+        if self._queued >= samples:
+            # What a prebuffer takes to fill in real time is as long as it is waited for.
+            self._waited += 1
+        return self._queued < samples or self._waited * samples < self._prebuffer
+
+    def _stop(self, samples: int) -> Pcm | None:
+        """Nothing is to be said, or not yet."""
+        if self._flowing:
+            self._flowing = False
+            self._broken = any(
+                track.state is _State.OPEN and track.read for track in self._tracks.values()
+            )
+            if self._broken:
+                self.stats.underruns += 1
+                self._prebuffer = min(self._prebuffer + MODEL_FRAME, MAX_PREBUFFER)
+                self._calm = 0
+        edge, self._edge = self._edge, _NOTHING
+        return _faded(edge, samples) if _clicks(edge) else None
+
+    def _join(self, frame: Pcm) -> Pcm:
+        if not self._flowing:
+            edge = self._edge
+            if (self._broken and _clicks(frame[:1])) or _clicks(edge):
+                frame = frame.copy()
+                fading = min(FADE, len(frame))
+                frame[:fading] = frame[:fading] * _RISING[:fading]
+                frame[:fading] += _faded(edge, fading)
+            self._flowing, self._broken = True, False
+            self._waited = 0
+        self._calm += 1
+        if self._calm >= CALM_FRAMES:
+            self._calm = 0
+            self._prebuffer = max(MODEL_FRAME, self._prebuffer - MODEL_FRAME)
+        self._edge = frame[-FADE:]
+        return frame
 
     def _next(self, samples: int, started: list[str], finished: list[str]) -> Pcm | None:
         if self._must_wait(samples):
-            if not self._dry:
-                self._note_dry()
             return None
         parts: list[Pcm] = []
         wanted = samples
@@ -190,9 +236,8 @@ class Playout:
                 self._offset = 0
         if not parts:
             return None
-        self._dry = False
         if wanted:
-            parts.append(np.zeros(wanted, np.int16))
+            parts.append(_faded(parts[-1][-FADE:], wanted))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _take(self, key: str, samples: int, started: list[str]) -> None:
@@ -202,3 +247,21 @@ class Playout:
             if not track.read:
                 started.append(key)
             track.read += samples
+
+
+_NOTHING: Pcm = np.empty(0, np.int16)
+_RISING = np.sin(np.linspace(0, np.pi / 2, FADE, endpoint=False, dtype=np.float32)) ** 2
+
+
+def _clicks(edge: Pcm) -> bool:
+    return len(edge) > 0 and abs(int(edge[-1])) >= AUDIBLE
+
+
+def _faded(edge: Pcm, samples: int) -> Pcm:
+    """So many samples, in which what `edge` ends with dies away."""
+    tail = np.zeros(samples, np.int16)
+    if _clicks(edge):
+        size = min(len(edge), samples)
+        gains = np.cos(np.linspace(0, np.pi / 2, size, dtype=np.float32)) ** 2
+        tail[:size] = edge[::-1][:size] * gains
+    return tail

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bridge.audio.frames import Pcm
-from bridge.media.playout import REMEMBERED_KEYS, Cut, Playout
+from bridge.audio.tones import sine
+from bridge.media.playout import FADE, REMEMBERED_KEYS, Cut, Playout
 
 
 def pcm(samples: int, value: int = 1) -> Pcm:
@@ -44,7 +45,7 @@ def test_a_key_from_first_to_last_sample() -> None:
     assert log == ["started item_1", "finished item_1"]
     heard = np.concatenate((first, second, third))
     assert heard[:1000].tolist() == list(range(1000))
-    assert not heard[1000:].any()
+    assert not heard[1000 + FADE :].any()
     assert playout.played_ms("item_1") == 41
     assert playout.read() is None
     assert playout.idle
@@ -70,11 +71,104 @@ def test_a_frame_that_is_not_full_yet_is_held_back() -> None:
     assert playout.stats.underruns == 1
     assert playout.played_ms("a") == 20
     playout.write("a", pcm(260))
+    # It was late once, so one frame more is waited for.
+    assert playout.prebuffer_ms == 40
+    assert playout.read() is None
+    assert playout.played_ms("a") == 20
     frame = playout.read()
     assert frame is not None
-    assert (frame == 1).all()
+    assert (frame[120:] == 1).all()
     assert playout.read() is None
     assert playout.stats.underruns == 2
+
+
+def speech(samples: int) -> Pcm:
+    return sine(300, samples / 24_000)
+
+
+def heard(playout: Playout, reads: int) -> Pcm:
+    frames = [playout.read() for _ in range(reads)]
+    return np.concatenate([pcm(480, 0) if frame is None else frame for frame in frames])
+
+
+def steepest(sound: Pcm) -> int:
+    return int(np.abs(np.diff(sound.astype(int))).max())
+
+
+@pytest.mark.parametrize("written", [4800, 4900])
+def test_an_underrun_does_not_click(written: int) -> None:
+    playout = Playout()
+    sound = speech(24_000)[30:]  # in full swing
+    playout.write("a", sound[:written])
+    out = heard(playout, 15)
+    playout.write("a", sound[written : written + 4800])
+    out = np.concatenate((out, heard(playout, 15)))
+    playout.finish("a")
+    out = np.concatenate((out, heard(playout, 5)))
+    assert steepest(out[240:]) <= 1.3 * steepest(sound)
+    assert playout.played_ms("a") == (written + 4800) // 24
+    assert playout.stats.underruns == 2
+
+
+def test_a_cut_does_not_click_and_takes_five_milliseconds() -> None:
+    playout = Playout()
+    sound = speech(24_000)
+    playout.write("a", sound)
+    out = heard(playout, 10)
+    assert playout.clear() == [Cut("a", 200, 1000)]
+    after = heard(playout, 5)
+    assert not after[FADE:].any()
+    assert steepest(np.concatenate((out, after))) <= 1.3 * steepest(sound)
+    assert playout.played_ms("a") == 200
+
+
+def test_what_follows_a_cut_at_once_does_not_click() -> None:
+    playout = Playout()
+    sound = speech(24_000)
+    playout.write("a", sound)
+    out = heard(playout, 10)
+    playout.clear()
+    playout.write("b", sound[70:])
+    out = np.concatenate((out, heard(playout, 10)))
+    assert steepest(out) <= 1.3 * steepest(sound)
+
+
+def test_a_key_that_ends_in_full_swing_does_not_click() -> None:
+    for samples in (4800, 4970):
+        playout = Playout()
+        playout.write("a", speech(24_000)[:samples])
+        playout.finish("a")
+        assert steepest(heard(playout, 15)) <= 1.3 * steepest(speech(24_000))
+        assert playout.stats.underruns == 0
+
+
+def test_deltas_that_come_late_are_waited_for() -> None:
+    """Each of 20 ms, in real time, up to 50 ms late."""
+    playout = Playout()
+    sound = speech(20 * 24_000)
+    rng = np.random.default_rng(1)
+    arrivals = np.maximum.accumulate(np.arange(1000) * 20 + rng.uniform(0, 50, 1000))
+    written = 0
+    underruns = []
+    for tick in range(1000):
+        while written < 1000 and arrivals[written] <= tick * 20:
+            playout.write("a", sound[written * 480 : (written + 1) * 480])
+            written += 1
+        playout.read()
+        underruns.append(playout.stats.underruns)
+    assert 1 <= underruns[-1] <= 5
+    assert underruns[150] == underruns[450]
+    assert playout.prebuffer_ms <= 100
+
+
+def test_a_calm_model_is_waited_for_less_and_less() -> None:
+    playout = Playout()
+    playout.write("a", pcm(480))
+    heard(playout, 3)
+    assert playout.prebuffer_ms == 40
+    playout.write("a", pcm(480 * 600))
+    heard(playout, 600)
+    assert playout.prebuffer_ms == 20
 
 
 def test_one_key_follows_another_without_a_gap() -> None:

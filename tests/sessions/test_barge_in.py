@@ -11,6 +11,7 @@ from bridge.backends.base import (
     SpeechStarted,
     TextDelta,
 )
+from bridge.media.playout import FADE
 from tests import virtual
 from tests.backends.puppet import Puppet, tone
 from tests.sessions.stage import Stage, total
@@ -40,6 +41,8 @@ def test_a_barge_in_silences_the_wire_and_tells_what_was_heard() -> None:
         ]
         assert types[-1] == "response.done"
         assert silent_at["output_audio_buffer.cleared"]
+        fading = stage.playout.read()
+        assert fading is None or not fading[FADE:].any()
         assert stage.playout.read() is None
         assert stage.model.cancelled == [response_id]
         assert stage.model.agent_spoke == [True, False]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from bridge.calls.call import Call, CallState
 from bridge.calls.keypad import Keypad, KeypadSettings
 from bridge.calls.lifecycle import Lifecycle
+from bridge.errors import BridgeError
 from bridge.legs.base import Leg
 from bridge.media.collector import Collected
 from bridge.sessions.clients import ChannelClient
@@ -30,6 +31,10 @@ class Board(Protocol):
 
     def end(self, line: "Line") -> None: ...
 
+    def transfer_target(self, line: "Line", target_uri: str) -> str: ...
+
+    def transfer(self, line: "Line", target: str) -> None: ...
+
     def forget(self, conversation: Session) -> None: ...
 
 
@@ -46,6 +51,7 @@ class Line(SessionListener):
         self.joined = False
         self.transferring_to = ""
         self._rang = False
+        self._model_transfers = False
         self._board = board
         self._timer: asyncio.TimerHandle | None = None
 
@@ -131,9 +137,12 @@ class Line(SessionListener):
         self._board.lifecycle.tell(self.call, "transfer", **self.call.transfer)
         log.info("transfer", extra={"call_id": self.call.call_id, "status": status})
         self.transferring_to = ""
+        asked, self._model_transfers = self._model_transfers, False
         if 200 <= status < 300:
             self.call.end_reason = "transferred"
             self._board.end(self)
+        elif asked and self.session is not None:
+            self.session.inform(f"[transfer failed: {status} {reason}]")
 
     def leg_digit(self, digit: str) -> None:
         self.call.keys_pressed += 1
@@ -171,6 +180,22 @@ class Line(SessionListener):
 
     def session_hangup(self) -> None:
         self._board.end(self)
+
+    def transfer_target(self, target: str) -> str:
+        return self._board.transfer_target(self, target)
+
+    def session_transfer(self, target: str) -> None:
+        if self.call.state is not CallState.ACTIVE:
+            return
+        try:
+            # The target of an operator's fallback has not been looked at yet.
+            found = self._board.transfer_target(self, target)
+        except BridgeError as error:
+            log.warning("no transfer", extra={"call_id": self.call.call_id, "why": error.message})
+            self._board.end(self)
+            return
+        self._model_transfers = True
+        self._board.transfer(self, found)
 
     def session_expired(self) -> None:
         self.call.end_reason = "expired"

@@ -306,22 +306,31 @@ class Switchboard:
             ConflictError: not answered yet, or being transferred elsewhere.
         """
         line = self._line(call_id)
-        leg = line.leg
-        if not isinstance(leg, SipLeg):
-            raise RequestError("Only phone calls can be transferred", param="call_id")
-        if line.call.state is not CallState.ACTIVE:
-            raise ConflictError("The call is not answered; it cannot be transferred")
-        target = self._policy.transfer_target(leg.terms, target_uri)
-        if line.transferring_to:
-            if line.transferring_to == target:
-                return
-            raise ConflictError("The call is being transferred to another target")
+        target = self.transfer_target(line, target_uri)
+        if line.transferring_to == target:
+            return
         line.transferring_to = target
         if after == "playout" and line.session is not None:
             await line.session.said()
+        self.transfer(line, target)
+
+    def transfer_target(self, line: Line, target_uri: str) -> str:
+        """The URI that the call may be transferred to. Raises as `refer` does."""
+        if not isinstance(line.leg, SipLeg):
+            raise RequestError("Only phone calls can be transferred", param="call_id")
         if line.call.state is not CallState.ACTIVE:
+            raise ConflictError("The call is not answered; it cannot be transferred")
+        target = self._policy.transfer_target(line.leg.terms, target_uri)
+        if line.transferring_to not in ("", target):
+            raise ConflictError("The call is being transferred to another target")
+        return target
+
+    def transfer(self, line: Line, target: str) -> None:
+        """`target` is what `transfer_target` gave. Raises CallNotFound if the call has ended."""
+        if line.call.state is not CallState.ACTIVE or not isinstance(line.leg, SipLeg):
             raise CallNotFound
-        leg.refer(target)
+        line.transferring_to = target
+        line.leg.refer(target)
 
     async def dial(self, transport: Mapping[str, Any], session: Mapping[str, Any] | None) -> CallId:
         """Call a phone. Its answer, or why there was none, is in the record and in events.

@@ -359,6 +359,8 @@ class Session:
 
     def _leave(self) -> None:
         if self._transfer_to:
+            # Should it fail, the caller and the model talk on.
+            self._last_word = self._farewell = None
             self.listener.session_transfer(self._transfer_to)
         else:
             self.listener.session_hangup()

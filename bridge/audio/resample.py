@@ -28,6 +28,9 @@ BLOCK = 48
 
 Floats = NDArray[np.float32]
 
+FLOOR = np.float32(-32768)
+CEILING = np.float32(32767)
+
 
 @lru_cache
 def lowpass(up: int, down: int) -> NDArray[np.float64]:
@@ -91,6 +94,8 @@ class _Workspace:
     overlapping: Floats
     """`line` seen as one window for each block."""
     windows: Floats
+    flat: Floats
+    """`windows`, a block a row."""
     products: Floats
 
     @classmethod
@@ -109,7 +114,8 @@ class _Workspace:
         )
         windows = np.empty((rows, blocks, width), np.float32)
         products = np.empty((rows * blocks, outputs), np.float32)
-        return cls(inputs, blocks, matrix, line, overlapping, windows, products)
+        flat = windows.reshape(rows * blocks, width)
+        return cls(inputs, blocks, matrix, line, overlapping, windows, flat, products)
 
 
 class ResamplerBank:
@@ -145,19 +151,29 @@ class ResamplerBank:
         n_out = steps * ratio.up
         if not count or not steps:
             return np.empty((count, n_out), np.int16)
-        self._reserve(int(rows.max()) + 1)
         work = self._workspace(count, n_in)
         line = work.line[:count]
-        line[:, : ratio.history] = self._history[rows]
+        if count == 1:
+            # One row is an index like any other, only five times slower.
+            row: int | NDArray[np.intp] = int(rows[0])
+            self._reserve(int(rows[0]) + 1)
+        else:
+            row = rows
+            self._reserve(int(np.maximum.reduce(rows)) + 1)
+        line[:, : ratio.history] = self._history[row]
         line[:, ratio.history :] = frames
-        self._history[rows] = line[:, n_in:]
+        self._history[row] = line[:, n_in:]
         # BLAS takes no overlapping rows: copying the windows out first is what makes this fast.
-        windows = work.windows[:count]
-        windows[:] = work.overlapping[:count]
+        np.copyto(work.windows[:count], work.overlapping[:count])
         products = work.products[: count * work.blocks]
-        np.matmul(windows.reshape(len(products), -1), work.matrix, out=products)
+        np.matmul(work.flat[: len(products)], work.matrix, out=products)
         np.rint(products, out=products)
-        np.clip(products, -32768, 32767, out=products)
+        if count == 1:
+            # Two passes, yet cheaper than np.clip until there is more to clip.
+            np.maximum(products, FLOOR, out=products)
+            np.minimum(products, CEILING, out=products)
+        else:
+            np.clip(products, FLOOR, CEILING, out=products)
         return products.astype(np.int16).reshape(count, n_out)
 
     def reset(self, row: int) -> None:

@@ -117,3 +117,14 @@ def test_edges() -> None:
     with pytest.raises(ValueError, match="multiple of 3"):
         bank.process(np.array([0]), np.zeros((1, 481), np.int16))
     assert len(Resampler(8000, 24_000).process(np.empty(0, np.int16))) == 0
+
+
+@pytest.mark.parametrize(("in_rate", "out_rate"), [(8000, 24_000), (24_000, 8000)])
+def test_a_row_alone_sounds_as_among_others(in_rate: int, out_rate: int) -> None:
+    rng = np.random.default_rng(5)
+    frames = rng.integers(-32768, 32768, (20, 7, in_rate // 50)).astype(np.int16)
+    alone, together = ResamplerBank(in_rate, out_rate, 2), ResamplerBank(in_rate, out_rate, 2)
+    one, all_rows = np.array([3]), np.arange(7)
+    for frame in frames:
+        single = alone.process(one, frame[3:4])[0].astype(np.int32)
+        assert np.abs(single - together.process(all_rows, frame)[3]).max() <= 1

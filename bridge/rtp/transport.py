@@ -16,7 +16,8 @@ QUARANTINE_S = 30.0
 """A closed port stays out of use until the peer of its last call has surely stopped sending."""
 
 MAX_PER_POLL = 32
-"""Datagrams read from one socket per poll, so that a flood at one call does not delay the rest."""
+"""Datagrams read from one port per poll, so that a flood at one call does not delay the rest. They
+are read in turn, one of each port: asking a port whether it has more costs as much as reading."""
 
 DATAGRAM_SIZE = 4096
 EXPEDITED_FORWARDING = 0xB8  # DSCP 46 (RFC 3246)
@@ -116,39 +117,45 @@ class RtpSocket:
 
     def drain(self, now: float, limit: int = MAX_PER_POLL) -> int:
         """Read what is pending on both ports, `limit` each; how many datagrams that were."""
-        return self.drain_rtp(now, limit) + self.drain_rtcp(now, limit)
+        count = 0
+        for read in (self.read_rtp, self.read_rtcp):
+            for _ in range(limit):
+                if not read(now):
+                    break
+                count += 1
+        return count
 
-    def drain_rtp(self, now: float, limit: int = MAX_PER_POLL) -> int:
-        for count in range(limit):
-            datagram = self._receive(self._rtp)
-            if datagram is None:
-                return count
-            data, source = datagram
-            if not self._latch.admits(data, source, now):
-                self._count_dropped(foreign=source != self._latch.source)
-            elif len(data) > DATAGRAM_SIZE:
-                self.stats.malformed += 1
-            else:
-                self.stats.received += 1
-                if self.on_rtp is not None:
-                    self.on_rtp(data, now)
-        return limit
+    def read_rtp(self, now: float) -> bool:
+        """One datagram; False if there was none."""
+        datagram = self._receive(self._rtp)
+        if datagram is None:
+            return False
+        data, source = datagram
+        if not self._latch.admits(data, source, now):
+            self._count_dropped(foreign=source != self._latch.source)
+        elif len(data) > DATAGRAM_SIZE:
+            self.stats.malformed += 1
+        else:
+            self.stats.received += 1
+            if self.on_rtp is not None:
+                self.on_rtp(data, now)
+        return True
 
-    def drain_rtcp(self, now: float, limit: int = MAX_PER_POLL) -> int:
-        for count in range(limit):
-            datagram = self._receive(self._rtcp)
-            if datagram is None:
-                return count
-            data, source = datagram
-            if not self._latch.admits_control(source):
-                self.stats.dropped_source += 1
-            elif not 4 <= len(data) <= DATAGRAM_SIZE:
-                self.stats.malformed += 1
-            else:
-                self.stats.received_rtcp += 1
-                if self.on_rtcp is not None:
-                    self.on_rtcp(data, now)
-        return limit
+    def read_rtcp(self, now: float) -> bool:
+        """As `read_rtp`."""
+        datagram = self._receive(self._rtcp)
+        if datagram is None:
+            return False
+        data, source = datagram
+        if not self._latch.admits_control(source):
+            self.stats.dropped_source += 1
+        elif not 4 <= len(data) <= DATAGRAM_SIZE:
+            self.stats.malformed += 1
+        else:
+            self.stats.received_rtcp += 1
+            if self.on_rtcp is not None:
+                self.on_rtcp(data, now)
+        return True
 
     def _receive(self, port: socket.socket) -> tuple[bytes, Endpoint] | None:
         """None when nothing is left, or when a callback closed the socket."""
@@ -194,13 +201,13 @@ class RtpPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._drains: dict[int, Callable[[float], int]] = {}
+        self._reads: dict[int, Callable[[float], bool]] = {}
 
     def add(self, rtp_socket: RtpSocket) -> None:
         """The socket leaves by itself when it is closed."""
         rtp, rtcp = rtp_socket.filenos()
-        self._drains[rtp] = rtp_socket.drain_rtp
-        self._drains[rtcp] = rtp_socket.drain_rtcp
+        self._reads[rtp] = rtp_socket.read_rtp
+        self._reads[rtcp] = rtp_socket.read_rtcp
         self._epoll.register(rtp, select.EPOLLIN)
         self._epoll.register(rtcp, select.EPOLLIN)
         rtp_socket._poller = self
@@ -208,28 +215,32 @@ class RtpPoller:
     def remove(self, rtp_socket: RtpSocket) -> None:
         """Idempotent."""
         for fileno in rtp_socket.filenos():
-            if self._drains.pop(fileno, None) is not None:
+            if self._reads.pop(fileno, None) is not None:
                 self._epoll.unregister(fileno)
         rtp_socket._poller = None
 
     def __len__(self) -> int:
-        return len(self._drains) // 2
+        return len(self._reads) // 2
 
     def poll(self, now: float) -> int:
         """Read everything pending, MAX_PER_POLL of one port; how many datagrams that were. A
         callback may close any socket."""
-        if not self._drains:
-            return 0
-        count = 0
-        for fileno, _ in self._epoll.poll(0, len(self._drains)):
-            drain = self._drains.get(fileno)
-            if drain is not None:
-                count += drain(now)
+        reads, count = self._reads, 0
+        for _ in range(MAX_PER_POLL):
+            if not reads:
+                break
+            ready = self._epoll.poll(0, len(reads))
+            for fileno, _ in ready:
+                read = reads.get(fileno)
+                if read is not None and read(now):
+                    count += 1
+            if not ready:
+                break
         return count
 
     def close(self) -> None:
         """Does not close the sockets. Idempotent."""
-        self._drains.clear()
+        self._reads.clear()
         self._epoll.close()
 
 

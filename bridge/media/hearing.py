@@ -25,6 +25,7 @@ class G711Hearing:
         self._rows: dict[AudioStream, int] = {}
         self._free: list[int] = []
         self._alaw = np.zeros(0, np.bool_)
+        self._alaw_rows = 0
         self._listening: set[int] = set()  # rows whose keys come as tones, if at all
         self._tones = ToneDetector(G711_RATE)
         self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
@@ -41,7 +42,7 @@ class G711Hearing:
     def change(self, stream: AudioStream) -> None:
         """The other law, or keys told in another way."""
         row = self._rows[stream]
-        self._alaw[row] = stream.codec is PCMA
+        self._take_law(row, alaw=stream.codec is PCMA)
         if stream.telephone_event is not None:
             self._listening.discard(row)
         elif row not in self._listening:
@@ -50,6 +51,7 @@ class G711Hearing:
 
     def remove(self, stream: AudioStream) -> None:
         row = self._rows.pop(stream)
+        self._take_law(row, alaw=False)
         self._listening.discard(row)
         self._free.append(row)
         self._free.sort(reverse=True)
@@ -98,10 +100,13 @@ class G711Hearing:
             if not stream.closed:
                 stream.press("tone", key, now)
 
+    def _take_law(self, row: int, *, alaw: bool) -> None:
+        self._alaw_rows += alaw - int(self._alaw[row])
+        self._alaw[row] = alaw
+
     def _decode(self, rows: NDArray[np.intp], octets: Octets) -> Pcm:
-        alaw = self._alaw[rows]
-        if not alaw.any():
-            return ulaw_decode(octets)
         pcm = ulaw_decode(octets)
-        pcm[alaw] = alaw_decode(octets[alaw])
+        if self._alaw_rows:
+            alaw = self._alaw[rows]
+            pcm[alaw] = alaw_decode(octets[alaw])
         return pcm

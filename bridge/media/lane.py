@@ -38,8 +38,9 @@ class G711Lane:
         self.streams: dict[int, AudioStream] = {}  # by row
         self._rows: dict[AudioStream, int] = {}
         self._free: list[int] = []
-        self._packets = np.zeros(0, _PACKET)
+        self._see(np.zeros(0, _PACKET))
         self._alaw = np.zeros(0, np.bool_)
+        self._alaw_rows = 0
         self._tail: list[int] = []
         self._packings: dict[int, Packing] = {}  # rows whose packets are not of 20 ms
         self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
@@ -66,21 +67,22 @@ class G711Lane:
         """Another payload type, length or law; its packets go on counting."""
         row = self._rows[stream]
         alaw = stream.codec is PCMA
-        self._alaw[row] = alaw
-        self._packets["payload_type"][row] = stream.payload_type
-        self._packets["payload"][row] = ALAW_SILENCE if alaw else ULAW_SILENCE
+        self._take_law(row, alaw=alaw)
+        self._types[row] = stream.payload_type
+        self._payloads[row] = ALAW_SILENCE if alaw else ULAW_SILENCE
         self._take_length(row, stream.ptime_ms * G711_RATE // 1000)
 
     def remove(self, stream: AudioStream) -> None:
         row = self._rows.pop(stream)
         del self.streams[row]
+        self._take_law(row, alaw=False)
         self._packings.pop(row, None)
         self._free.append(row)
         self._free.sort(reverse=True)
 
     def timestamp(self, stream: AudioStream) -> int:
         """Of the packet that was sent last."""
-        return int(self._packets["timestamp"][self._rows[stream]])
+        return int(self._timestamps[self._rows[stream]])
 
     def transmit(self, missed: int) -> None:
         """20 ms of each, after `missed` times when nothing was sent: the far end sees a gap in the
@@ -88,20 +90,20 @@ class G711Lane:
         if not self.streams:
             return
         rows, starting = self._gather()
-        used = self._packets[: len(self._packets) - self._unused()]
         if rows:
             index = np.array(rows, np.intp)
             spoken = self._down.process(index, self._spoken[: len(rows)])
-            used["payload"][index] = self._encode(index, spoken)
+            self._payloads[index] = self._encode(index, spoken)
         if missed:
             starting = list(self.streams)
-        used["sequence_number"] += 1
-        used["timestamp"] += G711_FRAME * (1 + missed)
+        self._sequence_numbers += 1
+        self._timestamps += G711_FRAME * (1 + missed)
         if starting:
-            used["payload_type"][starting] |= MARKER
-        octets = used.tobytes()
+            self._types[starting] |= MARKER
+        # The lowest rows are taken first.
+        octets = self._packets[: max(self.streams) + 1].tobytes()
         if starting:
-            used["payload_type"][starting] &= ~MARKER & 0xFF
+            self._types[starting] &= ~MARKER & 0xFF
         self._send(octets)
 
     def _send(self, octets: bytes) -> None:
@@ -167,34 +169,41 @@ class G711Lane:
         return rows, starting
 
     def _encode(self, rows: NDArray[np.intp], pcm: Pcm) -> Octets:
-        alaw = self._alaw[rows]
         octets = ulaw_encode(pcm)
-        if alaw.any():
+        if self._alaw_rows:
+            alaw = self._alaw[rows]
             octets[alaw] = alaw_encode(pcm[alaw])
         return octets
+
+    def _take_law(self, row: int, *, alaw: bool) -> None:
+        self._alaw_rows += alaw - int(self._alaw[row])
+        self._alaw[row] = alaw
 
     def _take_length(self, row: int, samples: int) -> None:
         packing = self._packings.get(row)
         if samples == (packing.samples if packing is not None else G711_FRAME):
             return
-        packets = self._packets
         if packing is not None:
             # What waits is dropped, less than a packet: the other side is changing as well.
-            packets["sequence_number"][row] = packing.sequence_number
+            self._sequence_numbers[row] = packing.sequence_number
             del self._packings[row]
         if samples != G711_FRAME:
-            self._packings[row] = Packing(samples, int(packets["sequence_number"][row]))
+            self._packings[row] = Packing(samples, int(self._sequence_numbers[row]))
 
-    def _unused(self) -> int:
-        """Rows after the last one in use: the lowest are taken first."""
-        return len(self._packets) - 1 - max(self.streams)
+    def _see(self, packets: NDArray[np.void]) -> None:
+        # Taking a field of an array anew costs as much as adding to it.
+        self._packets = packets
+        self._types = packets["payload_type"]
+        self._sequence_numbers = packets["sequence_number"]
+        self._timestamps = packets["timestamp"]
+        self._payloads = packets["payload"]
 
     def _grow(self) -> None:
         have = len(self._packets)
         # Not np.concatenate: it promotes the fields to the machine's own byte order.
         packets = np.zeros(have + CHUNK, _PACKET)
         packets[:have] = self._packets
-        self._packets = packets
+        self._see(packets)
         self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
         self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
         self._tail += [0] * CHUNK

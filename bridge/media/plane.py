@@ -173,6 +173,8 @@ class MediaPlane:
             self._settle()
 
     def _receive(self, phase: _Phase, now: float) -> None:
+        if not self._arrived and not phase.streams:
+            return
         due, self._arrived = self._arrived, []
         # A call of which nothing came is asked once in 20 ms what stands in for it.
         due += [each for each in phase.streams if not each.heard and not each.arrived]

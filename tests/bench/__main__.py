@@ -1,0 +1,226 @@
+"""Measure this server, and others beside it, with calls that talk.
+
+Each measurement starts a server of its own on one core. The calls come from a process on the
+other cores: made by Python, their media by a thread of C (compiled with cc at the first run). The
+echo backend answers unless --model asks for a Realtime server over TLS behind.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from tests.bench import peers, table
+from tests.bench.measure import GeneratorFailed, Row, cores, measure, setup_cost_ms
+from tests.bench.model import Model, upstream_settings
+from tests.bench.subjects import ROOT, Bridge, DidNotStart
+from tests.bench.wire import NoCompilerError, compiled
+
+DEFAULT = {"sip": (1, 10, 50, 100, 200, 300, 400), "srtp": (100, 200), "webrtc": (1, 10, 50, 60)}
+RESULTS = ROOT / "tests" / "bench" / "RESULTS.md"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Examples:\n"
+        "  scripts/bench                          all of it, about twenty minutes\n"
+        "  scripts/bench sip 200 --seconds 30     one line of the table\n"
+        "  scripts/bench sip 200 webrtc 60 --churn 10 --repeat 5\n"
+        "  scripts/bench webrtc 10 --peers        beside stock aiortc and Pipecat\n"
+        "  scripts/bench --peers --results        write tests/bench/RESULTS.md\n",
+    )
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="KIND|CALLS",
+        help="sip, srtp or webrtc, each followed by the numbers of calls wanted; default: "
+        + "; ".join(f"{k} {' '.join(map(str, n))}" for k, n in DEFAULT.items()),
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="of measuring, each (%(default)s)"
+    )
+    parser.add_argument("--repeat", type=int, default=1, help="times each (%(default)s)")
+    parser.add_argument("--churn", type=float, default=0.0, help="calls set up a second meanwhile")
+    parser.add_argument(
+        "--setup", action="store_true", help="measure what making a call costs, too"
+    )
+    parser.add_argument(
+        "--model", action="store_true", help="a Realtime server over TLS instead of the echo"
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other servers in the same run"
+    )
+    parser.add_argument(
+        "--peer-calls", type=int, default=8, help="for each WebRTC peer (%(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument(
+        "--results", nargs="?", type=Path, const=RESULTS, help="write them there (%(const)s)"
+    )
+    options = parser.parse_args(arguments)
+    options.plan = plan(parser, options.what)
+    return options
+
+
+def plan(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[tuple[str, int]]:
+    wanted: dict[str, list[int]] = {}
+    kind = ""
+    for word in words:
+        if word in DEFAULT:
+            kind = word
+            wanted.setdefault(kind, [])
+        elif kind and word.isdigit() and int(word):
+            wanted[kind].append(int(word))
+        else:
+            parser.error(f"{word}: a kind ({', '.join(DEFAULT)}), then numbers of calls")
+    chosen = {kind: tuple(calls) or DEFAULT[kind] for kind, calls in wanted.items()} or DEFAULT
+    return [(kind, calls) for kind, numbers in chosen.items() for calls in numbers]
+
+
+class Progress:
+    """A line that is written over, if somebody looks."""
+
+    def __init__(self) -> None:
+        self._seen = sys.stderr.isatty()
+        self._title = ""
+
+    def begin(self, title: str) -> None:
+        self._title = title
+        if not self._seen:
+            print(title, file=sys.stderr, flush=True)
+
+    def tell(self, text: str) -> None:
+        if self._seen:
+            print(f"\r\033[K{self._title}: {text}", end="", file=sys.stderr, flush=True)
+
+    def done(self, row: Row) -> None:
+        if self._seen:
+            print("\r\033[K", end="", file=sys.stderr)
+        print("  ".join(table.cells(row)), flush=True)
+
+
+def measurements(options: argparse.Namespace, progress: Progress) -> Iterator[Row]:
+    for kind, calls in options.plan:
+        for _ in range(options.repeat):
+            progress.begin(f"bridge, {calls} calls, {kind}")
+            yield ours(kind, calls, options, progress)
+    if options.peers:
+        for peer in peers.PEERS:
+            progress.begin(f"{peer.name}, {options.peer_calls} calls")
+            yield peers.measured(
+                peer, options.peer_calls, seconds=options.seconds, tell=progress.tell
+            )
+
+
+def ours(kind: str, calls: int, options: argparse.Namespace, progress: Progress) -> Row:
+    row = Row("bridge", kind, calls, churn=options.churn)
+    pinned, others = cores()
+    with contextlib.ExitStack() as stack:
+        settings: dict[str, object] = {}
+        model = None
+        if options.model:
+            model = stack.enter_context(Model(cores=others))
+            settings = upstream_settings(model)
+        subject = stack.enter_context(Bridge(cores=pinned, **settings))
+        measure(
+            subject,
+            row,
+            subject.target(kind),
+            seconds=options.seconds,
+            tell=progress.tell,
+            model_pid=model.pid if model else None,
+        )
+        row.failures += subject.complaints
+    return row
+
+
+def setups(options: argparse.Namespace, progress: Progress) -> list[str]:
+    if not options.setup:
+        return []
+    told = []
+    for kind in dict.fromkeys(kind for kind, _ in options.plan):
+        progress.begin(f"set-up of calls, {kind}")
+        with Bridge(cores=cores()[0]) as subject:
+            cost = setup_cost_ms(subject, kind, subject.target(kind))
+        told.append(f"making a call and ending it takes {cost:.1f} ms of CPU ({kind}, 10 a second)")
+    return told
+
+
+def report(rows: list[Row], notes: list[str], options: argparse.Namespace, *, whole: bool) -> None:
+    if not rows:
+        return
+    print("\n" + table.markdown(rows))
+    for line in [*table.ratios(rows), *notes]:
+        print(f"- {line}")
+    for row in rows:
+        for failure in dict.fromkeys(row.failures):
+            print(f"- {row.subject}, {row.kind}, {row.calls}: {failure.strip()}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if options.results and whole:
+        command = " ".join(["scripts/bench", *sys.argv[1:]])
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        text = table.results(rows, command=command, date=today, commit=commit(), notes=notes)
+        options.results.write_text(text)
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        compiled()
+    except NoCompilerError as error:
+        print(f"bench: {error}: the load generator needs a C compiler", file=sys.stderr)
+        return 2
+    if len(os.sched_getaffinity(0)) < 2:
+        print("bench: one core only: server and load share it, read no figure", file=sys.stderr)
+    if os.getloadavg()[0] > 0.5:
+        print(f"bench: load is {os.getloadavg()[0]:.1f} before we begin", file=sys.stderr)
+    rows: list[Row] = []
+    notes: list[str] = []
+    progress = Progress()
+    status, whole = 0, False
+    try:
+        notes += peers.missing() if options.peers else []
+        for row in measurements(options, progress):
+            rows.append(row)
+            progress.done(row)
+        notes += setups(options, progress)
+        whole = True
+    except KeyboardInterrupt:
+        status = 130
+    except (DidNotStart, GeneratorFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        status = 1
+    report(rows, notes, options, whole=whole)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

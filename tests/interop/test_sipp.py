@@ -108,13 +108,3 @@ def test_a_retransmitted_invite_is_one_call(workplace: Path) -> None:
         assert sipp(service, "retransmit", workplace, "-m", "5", "-r", "5")["successful"] == 5
         assert service.metric("bridge_calls_started_total") == 5
         assert nothing_is_left(service)
-
-
-@pytest.mark.matrix(6, peer="sipp")
-def test_without_an_ack_the_server_says_bye_after_64_t1(workplace: Path) -> None:
-    with Service(session__backend="echo") as service:
-        began = time.monotonic()
-        counts = sipp(service, "no_ack", workplace, "-m", "1", timeout_s=50)
-        assert counts["successful"] == 1
-        assert T1_64_S - 1 < time.monotonic() - began < T1_64_S + 4
-        assert nothing_is_left(service)

@@ -33,10 +33,12 @@ class Baresip:
         encrypts: bool = False,
         password: str = "",
         registrar: str = "",
+        records: Path | None = None,
     ) -> None:
         """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all.
 
-        `registrar` is the host and port where it registers as caller.
+        `registrar` is the host and port where it registers as caller; `records` is where it
+        writes what it encodes and decodes, dump-…-enc.wav and dump-…-dec.wav.
         """
         self.events: list[dict[str, Any]] = []
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
@@ -45,7 +47,8 @@ class Baresip:
         subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
         self.port = port = free_port()
         control = free_port(socket.SOCK_STREAM)
-        modules = ("g711", "aufile", "aubridge", "uuid", *(("srtp",) if encrypts else ()))
+        modules = ["g711", "aufile", "aubridge", "uuid"]
+        modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         lines = [
             f"module_path {MODULES}",
             "poll_method epoll",
@@ -61,6 +64,7 @@ class Baresip:
             "rtp_ports 40000-49998",
             f"ctrl_tcp_listen 127.0.0.1:{control}",
             "net_interface 127.0.0.1",
+            *([f"snd_path {records}"] if records is not None else []),
             *settings,
             *(f"module {name}.so" for name in modules),
             "module_tmp account.so",

@@ -12,11 +12,15 @@ from tests.peers.service import Service
 WAIT_S = 8.0
 
 
-def calling(**trunk: Any) -> Service:
-    """A service with one trunk, lab."""
+def lab(**trunk: Any) -> dict[str, str]:
+    """The settings of one trunk, lab, that may call anybody."""
     settings = {"prefixes": ["*"], "private_hosts": True, **trunk}
-    trunks = json.dumps({"lab": settings})
-    return Service(session__backend="echo", sip__trunks=trunks)
+    return {"sip__trunks": json.dumps({"lab": settings})}
+
+
+def calling(**trunk: Any) -> Service:
+    """A service with the trunk."""
+    return Service(session__backend="echo", **lab(**trunk))
 
 
 def dial(service: Service, destination: str, **transport: Any) -> str:

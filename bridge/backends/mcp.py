@@ -41,17 +41,14 @@ class McpServers:
         headers = dict(tool.get("headers") or {})
         if tool.get("authorization"):
             headers["Authorization"] = f"Bearer {tool['authorization']}"
-        async with contextlib.AsyncExitStack() as stack:
-            http = await stack.enter_async_context(
-                httpx2.AsyncClient(headers=headers, timeout=self._timeout_s, trust_env=False)
-            )
-            client = mcp.Client(streamable_http_client(url, http_client=http))
-            with _faults():
-                await stack.enter_async_context(client)
-            yield McpServer(client)
-            # What is lost at the end is nobody's loss.
-            with contextlib.suppress(ToolError), _faults():
-                await stack.aclose()
+        with _faults():
+            async with (
+                httpx2.AsyncClient(
+                    headers=headers, timeout=self._timeout_s, trust_env=False
+                ) as http,
+                mcp.Client(streamable_http_client(url, http_client=http)) as client,
+            ):
+                yield McpServer(client)
 
     def _url(self, tool: Mapping[str, Any]) -> str:
         url = tool.get("server_url")
@@ -120,7 +117,7 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        known, rest = group.split((httpx2.HTTPError, MCPError, OSError, RuntimeError))
+        known, rest = group.split((ToolError, httpx2.HTTPError, MCPError, OSError, RuntimeError))
         if rest is not None or known is None:
             raise
         raise _error(_first(known)) from group
@@ -136,6 +133,8 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 
 
 def _error(error: BaseException) -> ToolError:
+    if isinstance(error, ToolError):
+        return error
     import httpx2
     from mcp import MCPError
 

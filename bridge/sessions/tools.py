@@ -86,23 +86,20 @@ class Tools:
     async def _serve(self, label: str, tool: Mapping[str, Any], connection: _Connection) -> None:
         """One task enters and leaves the connection: libraries tie both to it."""
         try:
-            opened = self._opener(tool)
-            async with asyncio.timeout(self._times.listing_s):
-                server = await opened.__aenter__()
-                tools = await server.list()
+            async with asyncio.timeout(self._times.listing_s) as limit:
+                async with self._opener(tool) as server:
+                    tools = await server.list()
+                    limit.reschedule(None)
+                    connection.server = server
+                    if not connection.over.is_set():
+                        self._listed(label, tools)
+                    await connection.over.wait()
         except (ToolError, TimeoutError) as error:
             why = error.message if isinstance(error, ToolError) else "no answer in time"
             log.warning("tool server", extra={"server": label, "why": why})
-            if self._connections.get(label) is connection:
+            was_listed, connection.server = connection.server is not None, None
+            if not was_listed and self._connections.get(label) is connection:
                 self._listed(label, None)
-            return
-        try:
-            connection.server = server
-            if not connection.over.is_set():
-                self._listed(label, tools)
-            await connection.over.wait()
-        finally:
-            await opened.__aexit__(None, None, None)
 
     async def _call(self, order: CallTool) -> None:
         output: str | None = None

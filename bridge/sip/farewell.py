@@ -8,7 +8,6 @@ from bridge.sip.dialog import Dialog
 from bridge.sip.host import Host
 from bridge.sip.message import Response
 
-
 MAX_OVERTAKEN = 2
 
 

@@ -106,7 +106,7 @@ class Params:
         """The raw value; `""` for a flag; None when absent."""
         wanted = name.lower()
         for key, value in self._pairs:
-            if key.lower() == wanted:
+            if key == wanted or key.lower() == wanted:
                 return value or ""
         return None
 
@@ -123,7 +123,10 @@ class Params:
 
     def __contains__(self, name: str) -> bool:
         wanted = name.lower()
-        return any(key.lower() == wanted for key, _ in self._pairs)
+        for key, _ in self._pairs:  # noqa: SIM110 - a generator costs three times as much
+            if key == wanted or key.lower() == wanted:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[tuple[str, str | None]]:
         return iter(self._pairs)

@@ -1,6 +1,6 @@
 """The header section of a SIP message: ordered, raw, indexed by canonical name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bridge.sip.grammar import split_outside
 
@@ -67,16 +67,18 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The first value, raw."""
-        found = self._index.get(canonical_name(name))
+        found = self._lines(name)
         return found[0] if found else None
 
     def get_all(self, name: str) -> list[str]:
         """One raw string per header line, in order."""
-        return list(self._index.get(canonical_name(name), ()))
+        return list(self._lines(name))
 
     def values(self, name: str) -> list[str]:
         """Every element of a comma-separated header, over all its lines; empty ones left out."""
-        lines = self._index.get(canonical_name(name), ())
+        lines = self._lines(name)
+        if not lines:
+            return []
         return [value for line in lines for value in split_outside(line, ",") if value]
 
     def items(self) -> tuple[tuple[str, str], ...]:
@@ -98,12 +100,22 @@ class Headers:
         key = canonical_name(name)
         for position, item in enumerate(self._items):
             if canonical_name(item[0]) == key:
-                rest = self._items[position + 1 :]
-                return Headers((*self._items[:position], (item[0], value), *rest))
+                return self._with(position, key, item[0], value)
         return self.added(name, value)
 
+    def _with(self, position: int, key: str, name: str, value: str) -> "Headers":
+        changed = Headers.__new__(Headers)
+        changed._items = (*self._items[:position], (name, value), *self._items[position + 1 :])
+        changed._index = {**self._index, key: [value, *self._index[key][1:]]}
+        return changed
+
+    def _lines(self, name: str) -> Sequence[str]:
+        # Our own code asks by canonical names.
+        found = self._index.get(name)
+        return self._index.get(canonical_name(name), ()) if found is None else found
+
     def __contains__(self, name: str) -> bool:
-        return canonical_name(name) in self._index
+        return name in self._index or canonical_name(name) in self._index
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._items)

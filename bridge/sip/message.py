@@ -9,8 +9,7 @@ A `Response` that comes out of `parse_message` has a sound Via, From, To, Call-I
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TypeVar
 
 from bridge.errors import SipError
@@ -32,6 +31,7 @@ from bridge.sip.grammar import (
     split_outside,
 )
 from bridge.sip.headers import USUAL_NAMES, Headers
+from bridge.sip.lazy import lazy
 from bridge.sip.reasons import REASONS
 from bridge.sip.uri import CSeq, NameAddr, SipUri, Via
 
@@ -76,31 +76,31 @@ class _Message:
     headers: Headers
     body: bytes
 
-    @cached_property
+    @lazy
     def vias(self) -> list[Via]:
         """Top first."""
         return [self.top_via, *map(Via.parse, self.headers.values("via")[1:])]
 
-    @cached_property
+    @lazy
     def top_via(self) -> Via:
         line = self.headers.get("via")
         if line is None:
             raise SipError("no Via", status=None)
         return Via.parse(split_outside(line, ",")[0])
 
-    @cached_property
+    @lazy
     def cseq(self) -> CSeq:
         return CSeq.parse(self._needed("cseq"))
 
-    @cached_property
+    @lazy
     def sip_call_id(self) -> SipCallId:
         return SipCallId(self._needed("call-id"))
 
-    @cached_property
+    @lazy
     def from_(self) -> NameAddr:
         return NameAddr.parse(self._needed("from"))
 
-    @cached_property
+    @lazy
     def to(self) -> NameAddr:
         return NameAddr.parse(self._needed("to"))
 
@@ -118,7 +118,7 @@ class _Message:
         values = self.headers.values("contact")
         return [] if values == ["*"] else [NameAddr.parse(value) for value in values]
 
-    @cached_property
+    @lazy
     def contact(self) -> NameAddr | None:
         """The first Contact; raises SipError when it is malformed: it may become a target."""
         contacts = self.contacts
@@ -208,20 +208,28 @@ class _Message:
         length = str(len(self.body))
         written = False
         for name, value in self.headers:
-            if name not in USUAL_NAMES and not is_token(name):
-                raise SipError("header name is not a token", status=500)
-            if name.lower() in ("content-length", "l"):
+            usual = USUAL_NAMES.get(name)
+            if usual is None:
+                if not is_token(name):
+                    raise SipError("header name is not a token", status=500)
+                usual = name.lower()
+            if usual in ("content-length", "l"):
                 if written:
                     continue
                 written, value = True, length
             lines.append(f"{name}: {value}")
         if not written:
             lines.append(f"Content-Length: {length}")
-        # One search over everything: a value with a line break would be a header of its own.
-        if FORBIDDEN_IN_LINE.search("\x01".join(lines)):
+        head = "\r\n".join(lines)
+        breaks = len(lines) - 1
+        # A value with a line break would be a header of its own.
+        if (
+            head.count("\r") != breaks
+            or head.count("\n") != breaks
+            or ("\0" in head and FORBIDDEN_IN_LINE.search("\x01".join(lines)))
+        ):
             raise SipError("line break or NUL in a header", status=500)
-        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
-        return b"%b\r\n\r\n%b" % (head, self.body)
+        return b"%b\r\n\r\n%b" % (head.encode("utf-8", "surrogateescape"), self.body)
 
 
 @dataclass(frozen=True)
@@ -236,7 +244,7 @@ class Request(_Message):
     fault: Rejection | None = None
     """What reading found wrong; never written."""
 
-    @cached_property
+    @lazy
     def request_uri(self) -> SipUri:
         """Raises SipError."""
         return SipUri.parse(self.uri)
@@ -338,7 +346,12 @@ def stamp_source(request: Request, remote: tuple[str, int]) -> Request:
         return request
     line = request.headers.get("via") or ""
     rest = line.lstrip(WHITESPACE)[len(via.text) :]
-    return replace(request, headers=request.headers.replaced("via", f"{stamped}{rest}"))
+    headers = request.headers.replaced("via", f"{stamped}{rest}")
+    found = Request(
+        request.method, request.uri, headers, request.body, request.version, request.fault
+    )
+    found.__dict__["top_via"] = stamped
+    return found
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

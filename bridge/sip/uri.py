@@ -7,6 +7,7 @@ by us have no text and are written from their fields.
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from bridge.errors import SipError
@@ -24,6 +25,8 @@ from bridge.sip.grammar import (
 
 MAX_CSEQ = 2**31
 MAGIC_COOKIE = "z9hG4bK"
+MAX_KNOWN = 256
+"""Characters of an address that is kept for its next appearance."""
 DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
@@ -77,6 +80,10 @@ class SipUri:
 
     @classmethod
     def parse(cls, text: str) -> "SipUri":
+        return _known_uri(text) if len(text) <= MAX_KNOWN else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "SipUri":
         text = text.strip(WHITESPACE)
         if SPACE_OR_CONTROL.search(text) or "<" in text or ">" in text:
             raise SipError("bad URI")
@@ -178,6 +185,10 @@ class NameAddr:
 
     @classmethod
     def parse(cls, text: str) -> "NameAddr":
+        return _known_address(text) if len(text) <= MAX_KNOWN else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "NameAddr":
         text = text.strip(WHITESPACE)
         display, bracket, rest = _split_display(text)
         if not bracket:
@@ -203,6 +214,11 @@ class NameAddr:
             return self.text
         display = f"{quote(self.display_name)} " if self.display_name else ""
         return f"{display}<{self.uri}>{self.params}"
+
+
+# The same addresses come again with each message of a call.
+_known_uri = lru_cache(maxsize=2048)(SipUri._parse)
+_known_address = lru_cache(maxsize=2048)(NameAddr._parse)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,8 @@ def _check_syntax(request: Request) -> Rejection | None:
     for name in _SINGLE:
         if len(headers.get_all(name)) > 1:
             return _bad(f"Repeated {name.title()}")
-    if len(headers.values("via")) > MAX_VIAS:
+    commas = sum(line.count(",") + 1 for line in headers.get_all("via"))
+    if commas > MAX_VIAS and len(headers.values("via")) > MAX_VIAS:
         return Rejection(513, "Too Many Vias")
     try:
         return _check_values(request)
@@ -66,7 +67,7 @@ def _check_values(request: Request) -> Rejection | None:
     if any(via.port is not None and not 0 < via.port < 65536 for via in request.vias):
         return _bad("Bad Via Port")
     for line in headers.get_all("via"):
-        if "" in split_outside(line, ","):
+        if "," in line and "" in split_outside(line, ","):
             return _bad("Empty Via")
     if request.cseq.method != request.method:
         return _bad("CSeq Method Mismatch")

@@ -282,6 +282,7 @@ def _sip_settings(config: Config) -> SipSettings:
         media_timeout_s=config.limits.media_timeout_s,
         max_calls=config.limits.max_calls,
         user_agent=f"bridge/{__version__}",
+        transfers=config.sip.inbound_transfer == "allow",
     )
 
 

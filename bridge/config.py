@@ -75,6 +75,7 @@ class Sip(Section):
     advertised_address: str = ""
     unknown_sources: Literal["auto", "allow", "drop"] = "auto"
     trusted_sources: list[str] = []
+    inbound_transfer: Literal["off", "allow"] = "off"
     registrar: Registrar = Registrar()
 
 

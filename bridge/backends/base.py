@@ -155,25 +155,11 @@ class CallAction:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HoldPlayout:
-    """Pause what the caller hears, or go on from the same sample; clients are told nothing."""
-
-    held: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTimed:
-    """Where the time between the caller's last word and the answer went, in milliseconds."""
-
-    record: Mapping[str, Any]
-
-
 ListeningEvent = (
     SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
-SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | HoldPlayout | TurnTimed
+SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction
 BackendEvent = ListeningEvent | ResponseEvent | SessionEvent
 
 Emit = Callable[[BackendEvent], None]
@@ -214,20 +200,6 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-@runtime_checkable
-class HearsItself(Protocol):
-    """A backend that tells the caller's voice from an echo of its own."""
-
-    def played(self, pcm: Pcm, /) -> None:
-        """The sound that leaves for the caller now, in the tick it does."""
-        ...
-
-
-def greeting_instructions(greeting: str) -> str:
-    """What a model is told to begin a call with; a backend may know it and have it ready."""
-    return f"Greet the caller with these words: {greeting}"
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from bridge.calls.call import Call, CallState
 from bridge.calls.keypad import Keypad, KeypadSettings
 from bridge.calls.lifecycle import Lifecycle
+from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError
 from bridge.legs.base import Leg
 from bridge.media.collector import Collected
@@ -35,6 +36,14 @@ class Board(Protocol):
 
     def transfer(self, line: "Line", target: str) -> None: ...
 
+    def release(self, leg: Leg) -> None:
+        """Hang up on somebody who has no part in a call any more."""
+        ...
+
+    def transfer_wanted(
+        self, line: "Line", target: str, replaces: str, referred_by: str
+    ) -> None: ...
+
     def forget(self, conversation: Session) -> None: ...
 
 
@@ -50,6 +59,9 @@ class Line(SessionListener):
         self.keypad: Keypad | None = None
         self.joined = False
         self.transferring_to = ""
+        self.moving_to = ""
+        self.consultation: Consultation | None = None
+        self.left_alone = False
         self._rang = False
         self._model_transfers = False
         self._board = board
@@ -88,6 +100,7 @@ class Line(SessionListener):
             if outbound:
                 self.tell("transport.answered")
                 self._board.lifecycle.tell(self.call, "answered")
+        if self.call.state is CallState.ACTIVE:
             self.join()
 
     def join(self) -> None:
@@ -115,6 +128,10 @@ class Line(SessionListener):
             self.tell(
                 "transport.failed", status=result.status, reason=result.reason, q850=result.q850
             )
+        if self.consultation is not None:
+            # Phones hang up once we have agreed to call somebody in their place.
+            self.left_alone = True
+            return
         self._board.ended(self, reason)
 
     def leg_progress(self, status: int) -> None:
@@ -143,6 +160,36 @@ class Line(SessionListener):
             self._board.end(self)
         elif asked and self.session is not None:
             self.session.inform(f"[transfer failed: {status} {reason}]")
+
+    def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
+        self._board.transfer_wanted(self, target, replaces, referred_by)
+
+    def move(self, leg: Leg) -> Leg:
+        """The conversation goes on with another far end; returns the leg of the last."""
+        old, self.leg = self.leg, leg
+        old.listener, leg.listener = None, self
+        self.joined = self.greets = self.left_alone = False
+        if old.stream is not None:
+            old.stream.on_frame = None
+        self.join()
+        return old
+
+    def transferred(self, leg: Leg) -> None:
+        """The far end asked for it, and whom it named has answered."""
+        self.consultation = None
+        self._board.release(self.move(leg))
+
+    def transfer_news(self, status: int, reason: str, *, final: bool) -> None:
+        """Of a transfer that the far end asked for."""
+        self.call.transfer = {"target": self.moving_to, "status": status, "reason": reason}
+        self.tell("transport.transfer", status=status, reason=reason, final=final)
+        if final:
+            self._board.lifecycle.tell(self.call, "transfer", **self.call.transfer)
+
+    def transfer_failed(self) -> None:
+        self.consultation = None
+        if self.left_alone:
+            self._board.ended(self, "transfer_failed")
 
     def leg_digit(self, digit: str) -> None:
         self.call.keys_pressed += 1

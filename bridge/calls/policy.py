@@ -241,6 +241,30 @@ class CallPolicy:
             check_target(trunk, target, param="target_uri")
         return target
 
+    def transfer_order(
+        self, terms: LegTerms, target: str, replaces: str, referred_by: str
+    ) -> DialOrder:
+        """The call that somebody on these terms asks us to make in its place.
+
+        Raises RequestError, or OverloadedError past the caps of the trunk.
+        """
+        trunk = self._trunks.get(terms.trunk)
+        if trunk is None:
+            raise RequestError("callers of no trunk may not transfer us")
+        uri = check_target(trunk, target, param="Refer-To", by_peer=True)
+        self._trunks.admit(trunk, self._now())
+        return DialOrder(
+            target=uri,
+            caller=next(iter(trunk.caller_ids), ""),
+            terms=self._terms(trunk),
+            headers=(
+                *trunk.header_out.items(),
+                *((("Referred-By", referred_by),) if referred_by else ()),
+            ),
+            credentials=trunk.credentials,
+            replaces=replaces,
+        )
+
 
 def read_dial(transport: Mapping[str, Any]) -> Dial:
     """The `transport` object of a call to make. Raises RequestError with the dotted param."""

@@ -15,6 +15,7 @@ from bridge.calls.keypad import KeypadSettings, read_keypad
 from bridge.calls.lifecycle import Lifecycle
 from bridge.calls.line import Line, PlainSession
 from bridge.calls.policy import CallPolicy, read_dial
+from bridge.calls.transfers import Consultation
 from bridge.calls.webhooks import WebhookSender, incoming_call_event
 from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError, RequestError
 from bridge.ids import CallId, SessionId, new_call_id, new_id
@@ -31,6 +32,7 @@ ENDED_RECORDS = 10_000  # kept for GET and for idempotent repeats
 SETTLING_S = 5.0
 TEMPORARILY_UNAVAILABLE = 480
 DECLINE = 603
+ACCEPTED = 202
 
 
 class OfferTaker(Protocol):
@@ -105,6 +107,9 @@ class Switchboard:
 
     def incoming(self, leg: Leg) -> None:
         """A phone rings: ask the webhook, or answer with the default session without one."""
+        if isinstance(leg, SipLeg) and leg.replaces is not None:
+            self._tasks.spawn(self._take_over(leg, leg.replaces), name="replace")
+            return
         if self._is_closed:
             leg.reject(OverloadedError.sip_status)
             return
@@ -331,6 +336,56 @@ class Switchboard:
             raise CallNotFound
         line.transferring_to = target
         line.leg.refer(target)
+
+    # Transfers that the far end asks for
+
+    async def _take_over(self, leg: SipLeg, old: SipLeg) -> None:
+        """A call in place of another: the same conversation, with whoever calls now."""
+        line = old.listener
+        if not isinstance(line, Line) or leg.terms.trunk != old.terms.trunk or not leg.terms.trunk:
+            log.warning("INVITE refused", extra={"status": DECLINE, "why": "may replace no call"})
+            leg.reject(DECLINE)
+            return
+        # The old leg ends by itself when the new one is answered.
+        old.listener = None
+        try:
+            await leg.answer()
+        except BridgeError as error:
+            log.warning("INVITE refused", extra={"why": error.message})
+            old.listener = line
+            return
+        line.move(leg)
+
+    def release(self, leg: Leg) -> None:
+        self._tasks.spawn(leg.hangup(), name="hangup")
+
+    def transfer_wanted(self, line: Line, target: str, replaces: str, referred_by: str) -> None:
+        leg, phones = line.leg, self._phones
+        assert isinstance(leg, SipLeg)
+        try:
+            if line.call.state is not CallState.ACTIVE or line.consultation or phones is None:
+                raise ConflictError("not now")
+            order = self._policy.transfer_order(leg.terms, target, replaces, referred_by)
+        except BridgeError as error:
+            log.warning("REFER refused", extra={"why": error.message, "trunk": leg.terms.trunk})
+            leg.answer_transfer(DECLINE)
+            return
+        leg.answer_transfer(ACCEPTED)
+        line.moving_to = str(order.target)
+        self._tasks.spawn(self._consult(line, leg, phones, order), name="transfer")
+
+    async def _consult(self, line: Line, asker: SipLeg, phones: Dialler, order: DialOrder) -> None:
+        try:
+            target = await phones.dial(order)
+        except BridgeError as error:
+            self._policy.released(order.terms)
+            asker.tell_transfer(error.sip_status, error.message, final=True)
+            line.transfer_news(error.sip_status, error.message, final=True)
+            return
+        if line.call.state is not CallState.ACTIVE:
+            await target.hangup()
+            return
+        line.consultation = Consultation(line, asker, target)
 
     async def dial(self, transport: Mapping[str, Any], session: Mapping[str, Any] | None) -> CallId:
         """Call a phone. Its answer, or why there was none, is in the record and in events.

@@ -22,6 +22,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TARGET = 256
 
+_LEADING_AWAY = {"maddr", "ttl", "method", "lr"}
 _CONTROL = {"\r": "a line break", "\n": "a line break", "\0": "a NUL"}
 # An IPv4 address hides in these, which may be a private one: NAT64, 6to4, Teredo.
 _TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "2002::/16", "2001::/32")))
@@ -173,8 +174,12 @@ def destination_allowed(trunk: Trunk, number: str) -> bool:
     return any(prefix == "*" or called.startswith(prefix) for prefix in trunk.prefixes)
 
 
-def check_target(trunk: Trunk, target: str, *, param: str = "destination") -> SipUri:
+def check_target(
+    trunk: Trunk, target: str, *, param: str = "destination", by_peer: bool = False
+) -> SipUri:
     """The URI to call for a `tel:` or `sip:` target. Raises RequestError that names `param`.
+
+    A peer may use parameters of its own (`by_peer`), but none that would lead elsewhere.
 
     Whatever the host, the user part comes under the trunk's number policy; hosts other than the
     trunk's own must be public unless `private_hosts`. Names are judged as written: who resolves
@@ -190,7 +195,8 @@ def check_target(trunk: Trunk, target: str, *, param: str = "destination") -> Si
         raise RequestError(f"{param} may hold neither headers nor a password", param=param)
     if uri.user and not _USER.fullmatch(uri.user):
         raise RequestError(f"{param} has a user part that cannot be called", param=param)
-    if not {name.lower() for name, _ in uri.params} <= {"transport", "user"}:
+    names = {name.lower() for name, _ in uri.params}
+    if names & _LEADING_AWAY or not (by_peer or names <= {"transport", "user"}):
         raise RequestError(f"{param} may have no parameters but transport and user", param=param)
     _check_number(trunk, uri.username, param)
     at_home = home is not None and uri.host.lower() == home.host.lower()

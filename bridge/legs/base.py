@@ -44,6 +44,10 @@ class LegListener(Protocol):
         """How the transfer that `refer` asked for goes, by the transferee's word."""
         ...
 
+    def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
+        """The far end asks us to call `target` in its place; see `SipLeg.answer_transfer`."""
+        ...
+
     def leg_digit(self, digit: str) -> None:
         """One key press: 0-9, *, #, A-D."""
         ...

@@ -58,6 +58,8 @@ class SipSettings:
     media_timeout_s: float = 30.0
     max_calls: int = 1000
     user_agent: str = "bridge"
+    transfers: bool = False
+    """REFER of those we talk to, and INVITEs that replace a call, are for the owner to judge."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -105,6 +107,8 @@ class DialOrder:
     terms: LegTerms
     headers: tuple[tuple[str, str], ...] = ()
     credentials: Credentials | None = None
+    replaces: str = ""
+    """The dialog whose place the call takes over there (RFC 3891)."""
     registered: bool = False
     """To a phone that registered with us, by the way it came."""
 
@@ -153,6 +157,8 @@ class SipLegs:
                 user_agent=settings.user_agent,
                 max_usages=settings.max_calls,
                 session_expires=SESSION_EXPIRES_S,
+                transfers=settings.transfers,
+                replaces=settings.transfers,
                 admit=lambda flow: policy.admits(flow.remote[0]),
                 register=self._register if registrar is not None else None,
                 flow_closed=registrar.flow_closed if registrar is not None else forget_nothing,
@@ -281,6 +287,8 @@ class SipLegs:
             self._refuse(event, error, (("Warning", '305 - "Incompatible media format"'),))
             return
         leg.usage = event.usage
+        if event.replaces is not None:
+            leg.replaces = self._legs.get(event.replaces)
         self._legs[event.usage] = leg
         self._on_incoming(leg)
 
@@ -333,6 +341,7 @@ class SipLegs:
                     headers=(*(("Route", route) for route in way.routes), *order.headers),
                     body=leg.description,
                     credentials=order.credentials,
+                    replaces=order.replaces,
                     contact_user=order.caller,
                     session_expires=SESSION_EXPIRES_S,
                 ),

@@ -22,6 +22,7 @@ from bridge.sip.events import (
     OutgoingProgress,
     ReferProgress,
     Reoffer,
+    TransferRequested,
     UsageId,
 )
 from bridge.sip.info_dtmf import parse_info
@@ -33,6 +34,7 @@ HELD_TIMEOUT_S = 3600.0
 RINGING = 180
 OK = 200
 UNAVAILABLE = 503
+DECLINE = 603
 RETRY_LATER = (("Retry-After", "5"),)  # without it a 503 is taken for a 500 (RFC 3261 21.5.4)
 
 # What a refusal means to the one who dialled; everything else is "failed".
@@ -103,6 +105,10 @@ class SipLeg:
         self.media = media
         self._phones = phones
         self._headers = tuple(headers)
+        self.peer = next((v for name, v in headers if name.lower() in ("contact", "m")), "")
+        """The Contact of the far end, once it is known."""
+        self.replaces: SipLeg | None = None
+        """The leg whose place it is to take."""
         self._offered = not offer
         self.description = media.answer(offer) if offer else media.offer()
         media.on_digit = self._digit
@@ -145,9 +151,24 @@ class SipLeg:
             self.finish("local_hangup")
             self._phones.kick()
 
-    def refer(self, target: str) -> None:
-        """Raises SipError when the target cannot stand in a header."""
-        self._phones.agent.refer(self.usage, target, self._phones.now())
+    def refer(self, target: str, *, to: "SipLeg | None" = None) -> None:
+        """With `to` the peer takes our place in that call (RFC 3891).
+
+        Raises SipError when the target cannot stand in a header.
+        """
+        replaced = None if to is None else to.usage
+        self._phones.agent.refer(self.usage, target, self._phones.now(), replaces=replaced)
+        self._phones.kick()
+
+    def answer_transfer(self, status: int) -> None:
+        """To what the listener was told was wanted: 202, and then the news; or 300 to 699."""
+        self._phones.agent.refer_answer(self.usage, status, self._phones.now())
+        self._phones.kick()
+
+    def tell_transfer(self, status: int, reason: str, *, final: bool) -> None:
+        """The one who asked for it learns how it goes, hung up or not."""
+        now = self._phones.now()
+        self._phones.agent.notify_refer(self.usage, status, reason, now, final=final)
         self._phones.kick()
 
     def send_message(self, text: str) -> None:
@@ -170,16 +191,27 @@ class SipLeg:
             case OutgoingProgress(_, status):
                 if self.listener is not None:
                     self.listener.leg_progress(status)
-            case OutgoingAnswered(_, body):
+            case OutgoingAnswered(_, body, headers):
+                self.peer = headers.get("Contact") or ""
                 self._answered(body)
             case OutgoingFailed(_, status, reason, _, q850):
                 self.result = LegResult(status, reason, q850)
                 self.finish(REFUSALS.get(status, "failed"))
-            case ReferProgress(_, status, reason, final):
-                if self.listener is not None:
-                    self.listener.leg_transfer(status, reason, final=final)
+            case ReferProgress() | TransferRequested():
+                self._transferred(event)
             case _:
                 pass
+
+    def _transferred(self, event: ReferProgress | TransferRequested) -> None:
+        match self.listener, event:
+            case None, TransferRequested():
+                self.answer_transfer(DECLINE)
+            case None, _:
+                pass
+            case listener, ReferProgress(_, status, reason, final):
+                listener.leg_transfer(status, reason, final=final)
+            case listener, TransferRequested(_, target, replaces, referred_by):
+                listener.leg_transfer_wanted(target, replaces or "", referred_by or "")
 
     def _confirmed(self, body: bytes) -> None:
         """The ACK came: for the call, or for a re-INVITE."""

@@ -55,6 +55,9 @@ class Ear:
     def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
         self.told.append(f"transfer {status} {'final' if final else 'going on'}")
 
+    def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
+        self.told.append(f"wanted {target}")
+
     def leg_message(self, text: str) -> None:
         raise AssertionError(text)
 
@@ -141,6 +144,7 @@ class Exchange:
         media_host: str = HOST,
         trunks: Sequence[Trunk] = (),
         insecure_keys: bool = False,
+        transfers: bool = False,
         owner: Callable[[SipLeg], None] | None = None,
     ) -> None:
         """`owner` takes the legs in place of an Ear each."""
@@ -153,7 +157,9 @@ class Exchange:
         self.handsets: list[Handset] = []
         self._owner = owner
         self.phones = SipLegs(
-            SipSettings(udp_port=free_port(), tcp_port=0, media_timeout_s=30.0),
+            SipSettings(
+                udp_port=free_port(), tcp_port=0, media_timeout_s=30.0, transfers=transfers
+            ),
             plane=self.plane,
             poller=self.poller,
             ports=self.ports,

@@ -28,6 +28,9 @@ class Ear:
     def leg_digit(self, digit: str) -> None:
         self.told.put_nowait(("digit", digit))
 
+    def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
+        raise AssertionError(target)
+
     def leg_message(self, text: str) -> None:
         self.told.put_nowait(("message", text))
 

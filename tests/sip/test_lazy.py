@@ -22,4 +22,4 @@ def test_worked_out_once_for_each() -> None:
     assert (two.square, two.square, three.square) == (4, 4, 9)
     assert asked == [2, 3]
     with pytest.raises(FrozenInstanceError):
-        two.square = 5  # type: ignore[misc, assignment]
+        two.square = 5

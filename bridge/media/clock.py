@@ -1,6 +1,7 @@
 """The clock of all calls in slots of 5 ms; deadlines from one start, so lateness never adds up."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from bridge.audio.frames import FRAME_MS
 from bridge.media.plane import PHASES
 
 SLOT_S = FRAME_MS / PHASES / 1000
+REST_S = SLOT_S / 2  # for everything else on the loop, when slots take longer than they last
 REMEMBERED_SLOTS = 3000  # 15 s of lateness for the percentiles
 
 
@@ -53,7 +55,7 @@ class MediaClock:
 
     Slots that are late by less than 20 ms are made up for at once: each is another phase, so no
     call sends twice. After a longer stall the rest is left out: a burst would reach every far end
-    as jitter.
+    as jitter. Work that keeps outlasting its slot is followed by a rest: signalling must go on.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class MediaClock:
         self._running = False
         self._started_at = 0.0
         self._number = 0  # of the next slot
+        self._behind = 0
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
@@ -97,14 +100,20 @@ class MediaClock:
         """The last one that is due; rounding errors are much smaller than a tenth of a slot."""
         return int((now - self._started_at) / SLOT_S + 0.1)
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _arm(self, loop: asyncio.AbstractEventLoop, free_at: float = 0.0) -> None:
+        """`free_at`: when the work before was done."""
         if not self._running or not len(self._plane):
             return
         due = self._started_at + self._number * SLOT_S
+        self._behind = self._behind + 1 if free_at > due else 0
+        # Once is a stall, and made up for; again is too little time for all that there is to do.
+        if self._behind > 1:
+            due = self._started_at + (self._slot_at(free_at + REST_S) + 1) * SLOT_S
         self._timer = loop.call_at(due, self._run, loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        began = time.perf_counter()
         stats = self.stats
         first, last = self._number, max(self._number, self._slot_at(now))
         stats.skipped += max(0, last + 1 - PHASES - first)
@@ -118,4 +127,5 @@ class MediaClock:
         finally:
             # A callback may have ended the last call and begun another.
             if self._timer is None:
-                self._arm(loop)
+                # uvloop's own time stands still within one turn of it.
+                self._arm(loop, max(loop.time(), now + time.perf_counter() - began))

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -90,6 +91,19 @@ def test_after_a_stall_no_phase_comes_twice_and_the_deadlines_stay() -> None:
         [0.05, 0.155, 0.155, 0.155, 0.155, 0.16]
     )
     assert clock.stats.skipped == 17
+
+
+def test_too_much_work_leaves_time_for_everything_else() -> None:
+    """Four slots take 28 ms and would fill every turn of the loop."""
+    clock, plane = run(lambda _: 0.007, 2.0)
+    free = []
+    for (_, begin), (_, after) in pairwise(plane.slots):
+        if after > begin:
+            free.append(after)
+    # The next turn begins 2.5 ms at least after the work of the last: four times 7 ms.
+    turns = sorted(set(free))
+    assert min(b - a for a, b in pairwise(turns[2:])) >= 0.028 + 0.0025
+    assert clock.stats.skipped > 0
 
 
 def test_it_rests_while_there_are_no_calls() -> None:

@@ -19,6 +19,22 @@ log = logging.getLogger(__name__)
 RINGING = 180
 
 
+class Transferring(Protocol):
+    """The switchboard's `Handover`."""
+
+    def transfer_target(self, line: "Line", target_uri: str) -> str: ...
+
+    def transfer(self, line: "Line", target: str) -> None: ...
+
+    def release(self, leg: Leg) -> None:
+        """Hang up on somebody who has no part in a call any more."""
+        ...
+
+    def transfer_wanted(
+        self, line: "Line", target: str, replaces: str, referred_by: str
+    ) -> None: ...
+
+
 class Board(Protocol):
     """The switchboard, as a line sees it."""
 
@@ -32,17 +48,8 @@ class Board(Protocol):
 
     def end(self, line: "Line") -> None: ...
 
-    def transfer_target(self, line: "Line", target_uri: str) -> str: ...
-
-    def transfer(self, line: "Line", target: str) -> None: ...
-
-    def release(self, leg: Leg) -> None:
-        """Hang up on somebody who has no part in a call any more."""
-        ...
-
-    def transfer_wanted(
-        self, line: "Line", target: str, replaces: str, referred_by: str
-    ) -> None: ...
+    @property
+    def handover(self) -> "Transferring": ...
 
     def forget(self, conversation: Session) -> None: ...
 
@@ -162,7 +169,7 @@ class Line(SessionListener):
             self.session.inform(f"[transfer failed: {status} {reason}]")
 
     def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
-        self._board.transfer_wanted(self, target, replaces, referred_by)
+        self._board.handover.transfer_wanted(self, target, replaces, referred_by)
 
     def move(self, leg: Leg) -> Leg:
         """The conversation goes on with another far end; returns the leg of the last."""
@@ -177,7 +184,7 @@ class Line(SessionListener):
     def transferred(self, leg: Leg) -> None:
         """The far end asked for it, and whom it named has answered."""
         self.consultation = None
-        self._board.release(self.move(leg))
+        self._board.handover.release(self.move(leg))
 
     def transfer_news(self, status: int, reason: str, *, final: bool) -> None:
         """Of a transfer that the far end asked for."""
@@ -229,20 +236,20 @@ class Line(SessionListener):
         self._board.end(self)
 
     def transfer_target(self, target: str) -> str:
-        return self._board.transfer_target(self, target)
+        return self._board.handover.transfer_target(self, target)
 
     def session_transfer(self, target: str) -> None:
         if self.call.state is not CallState.ACTIVE:
             return
         try:
             # The target of an operator's fallback has not been looked at yet.
-            found = self._board.transfer_target(self, target)
+            found = self._board.handover.transfer_target(self, target)
         except BridgeError as error:
             log.warning("no transfer", extra={"call_id": self.call.call_id, "why": error.message})
             self._board.end(self)
             return
         self._model_transfers = True
-        self._board.transfer(self, found)
+        self._board.handover.transfer(self, found)
 
     def session_expired(self) -> None:
         self.call.end_reason = "expired"

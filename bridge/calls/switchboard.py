@@ -11,16 +11,15 @@ from typing import Any, Protocol
 from bridge import logs, metrics
 from bridge.backends.base import Backend
 from bridge.calls.call import Call, CallState
+from bridge.calls.handover import Dialler, Handover
 from bridge.calls.keypad import KeypadSettings, read_keypad
 from bridge.calls.lifecycle import Lifecycle
 from bridge.calls.line import Line, PlainSession
 from bridge.calls.policy import CallPolicy, read_dial
-from bridge.calls.transfers import Consultation
 from bridge.calls.webhooks import WebhookSender, incoming_call_event
 from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError, RequestError
 from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
-from bridge.legs.sip import DialOrder
 from bridge.legs.sip_leg import SipLeg
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.session import Session, SessionListener, Terms
@@ -32,19 +31,12 @@ ENDED_RECORDS = 10_000  # kept for GET and for idempotent repeats
 SETTLING_S = 5.0
 TEMPORARILY_UNAVAILABLE = 480
 DECLINE = 603
-ACCEPTED = 202
 
 
 class OfferTaker(Protocol):
     """Where browsers' offers become legs: `legs.webrtc.WebRtcLegs`."""
 
     async def offer(self, sdp: str) -> tuple[Leg, str]: ...
-
-
-class Dialler(Protocol):
-    """Where calls to phones are made: `legs.sip.SipLegs`."""
-
-    async def dial(self, order: DialOrder) -> Leg: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +87,21 @@ class Switchboard:
         self.lifecycle = Lifecycle(
             webhooks, limits.webhook_events, tasks=self._tasks, unix_time=unix_time
         )
+        self.handover = Handover(policy, self._tasks)
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     def use_phones(self, phones: Dialler) -> None:
         """Phones are told of the switchboard when they are made, and it of them afterwards."""
-        self._phones = phones
+        self._phones = self.handover.phones = phones
 
     # Calls that reach us
 
     def incoming(self, leg: Leg) -> None:
         """A phone rings: ask the webhook, or answer with the default session without one."""
         if isinstance(leg, SipLeg) and leg.replaces is not None:
-            self._tasks.spawn(self._take_over(leg, leg.replaces), name="replace")
+            self._tasks.spawn(self.handover.take_over(leg, leg.replaces), name="replace")
             return
         if self._is_closed:
             leg.reject(OverloadedError.sip_status)
@@ -311,81 +304,13 @@ class Switchboard:
             ConflictError: not answered yet, or being transferred elsewhere.
         """
         line = self._line(call_id)
-        target = self.transfer_target(line, target_uri)
+        target = self.handover.transfer_target(line, target_uri)
         if line.transferring_to == target:
             return
         line.transferring_to = target
         if after == "playout" and line.session is not None:
             await line.session.said()
-        self.transfer(line, target)
-
-    def transfer_target(self, line: Line, target_uri: str) -> str:
-        """The URI that the call may be transferred to. Raises as `refer` does."""
-        if not isinstance(line.leg, SipLeg):
-            raise RequestError("Only phone calls can be transferred", param="call_id")
-        if line.call.state is not CallState.ACTIVE:
-            raise ConflictError("The call is not answered; it cannot be transferred")
-        target = self._policy.transfer_target(line.leg.terms, target_uri)
-        if line.transferring_to not in ("", target):
-            raise ConflictError("The call is being transferred to another target")
-        return target
-
-    def transfer(self, line: Line, target: str) -> None:
-        """`target` is what `transfer_target` gave. Raises CallNotFound if the call has ended."""
-        if line.call.state is not CallState.ACTIVE or not isinstance(line.leg, SipLeg):
-            raise CallNotFound
-        line.transferring_to = target
-        line.leg.refer(target)
-
-    # Transfers that the far end asks for
-
-    async def _take_over(self, leg: SipLeg, old: SipLeg) -> None:
-        """A call in place of another: the same conversation, with whoever calls now."""
-        line = old.listener
-        if not isinstance(line, Line) or leg.terms.trunk != old.terms.trunk or not leg.terms.trunk:
-            log.warning("INVITE refused", extra={"status": DECLINE, "why": "may replace no call"})
-            leg.reject(DECLINE)
-            return
-        # The old leg ends by itself when the new one is answered.
-        old.listener = None
-        try:
-            await leg.answer()
-        except BridgeError as error:
-            log.warning("INVITE refused", extra={"why": error.message})
-            old.listener = line
-            return
-        line.move(leg)
-
-    def release(self, leg: Leg) -> None:
-        self._tasks.spawn(leg.hangup(), name="hangup")
-
-    def transfer_wanted(self, line: Line, target: str, replaces: str, referred_by: str) -> None:
-        leg, phones = line.leg, self._phones
-        assert isinstance(leg, SipLeg)
-        try:
-            if line.call.state is not CallState.ACTIVE or line.consultation or phones is None:
-                raise ConflictError("not now")
-            order = self._policy.transfer_order(leg.terms, target, replaces, referred_by)
-        except BridgeError as error:
-            log.warning("REFER refused", extra={"why": error.message, "trunk": leg.terms.trunk})
-            leg.answer_transfer(DECLINE)
-            return
-        leg.answer_transfer(ACCEPTED)
-        line.moving_to = str(order.target)
-        self._tasks.spawn(self._consult(line, leg, phones, order), name="transfer")
-
-    async def _consult(self, line: Line, asker: SipLeg, phones: Dialler, order: DialOrder) -> None:
-        try:
-            target = await phones.dial(order)
-        except BridgeError as error:
-            self._policy.released(order.terms)
-            asker.tell_transfer(error.sip_status, error.message, final=True)
-            line.transfer_news(error.sip_status, error.message, final=True)
-            return
-        if line.call.state is not CallState.ACTIVE:
-            await target.hangup()
-            return
-        line.consultation = Consultation(line, asker, target)
+        self.handover.transfer(line, target)
 
     async def dial(self, transport: Mapping[str, Any], session: Mapping[str, Any] | None) -> CallId:
         """Call a phone. Its answer, or why there was none, is in the record and in events.

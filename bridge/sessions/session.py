@@ -171,7 +171,14 @@ class Session:
         self._carry_out()
 
     def connect(self, stream: AudioStream) -> None:
-        """Join the audio of a leg. What is said waits in its playout until the leg is answered."""
+        """Join the audio of a leg. What is said waits in its playout until the leg is answered.
+
+        Another one takes the place of the first, and what that has not played is not heard.
+        """
+        if self._stream is not None and self._stream is not stream:
+            self._stream.on_frame = None
+            self._silence()
+            self._carry_out()
         self._stream = stream
         stream.on_frame = self._from_caller
         stream.playout.on_started = self._playback_started

@@ -20,6 +20,7 @@ from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.registry import make_backends
+from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.calls.extensions import extensions_of
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
@@ -88,9 +89,15 @@ def _cascade(config: Config) -> CascadeSettings:
     )
 
 
+def _upstream(config: Config) -> UpstreamSettings | None:
+    upstream = config.upstream
+    return UpstreamSettings(**upstream.model_dump()) if upstream.url else None
+
+
 def _default_session(config: Config) -> SessionConfig:
     session = config.session
-    model = session.model or (config.cascade.llm.model if session.backend == "cascade" else "echo")
+    own = {"cascade": config.cascade.llm.model, "upstream": config.upstream.model or "upstream"}
+    model = session.model or own.get(session.backend, "echo")
     wanted: dict[str, Any] = {
         "type": "realtime",
         "model": model,
@@ -113,9 +120,9 @@ async def running(config: Config) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         kind = config.session.backend
         _warn(config)
-        backends = make_backends(_cascade(config))
+        backends = make_backends(_cascade(config), upstream=_upstream(config))
         stack.push_async_callback(backends.close)
-        await backends.start({kind})
+        await backends.start({kind, config.upstream.fallback} if kind == "upstream" else {kind})
 
         poller = RtpPoller()
         stack.callback(poller.close)

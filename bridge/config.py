@@ -99,7 +99,7 @@ class Webhooks(Section):
 
 
 class Session(Section):
-    backend: Literal["cascade", "echo"] = "cascade"
+    backend: Literal["cascade", "upstream", "echo"] = "cascade"
     model: str = ""
     instructions: str = ""
     voice: str = "alloy"
@@ -121,6 +121,24 @@ class Cascade(Section):
     tts: Literal["espeak-ng"] = "espeak-ng"
     tts_voice: str = "en-us"
     llm: Llm = Llm()
+
+
+class Upstream(Section):
+    url: str = ""
+    api_key: str = ""
+    model: str = ""
+    dialect: str = "openai"
+    voice: str = ""
+    transcription: str = ""
+    audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
+    tls_ca: str = ""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    ready_timeout_s: Annotated[float, Field(ge=0)] = 1.0
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 8.0
+    session_limit_s: Annotated[float, Field(ge=0)] = 0.0
+    fallback: Literal["hangup", "transfer", "cascade", "echo"] = "hangup"
+    fallback_target: str = ""
+    apology: str = ""
 
 
 class Limits(Section):
@@ -146,6 +164,7 @@ class Config(Section):
     webhooks: Webhooks = Webhooks()
     session: Session = Session()
     cascade: Cascade = Cascade()
+    upstream: Upstream = Upstream()
     limits: Limits = Limits()
     log: Log = Log()
 

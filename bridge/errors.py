@@ -14,6 +14,7 @@ BridgeError
 │   └── RtpError            bad RTP or RTCP; dropped and counted
 ├── OverloadedError         no port, no room, or draining: 503 with Retry-After
 └── BackendError            the model behind the call failed: 502, 503 over SIP
+    └── BackendBusy         it has no room for another session: 429, 480 over SIP
 """
 
 
@@ -109,3 +110,9 @@ class BackendError(BridgeError):
     http_status = 502
     sip_status = 503
     code: str | None = "backend_unavailable"
+
+
+class BackendBusy(BackendError):
+    http_status = 429
+    sip_status = 480
+    code: str | None = "rate_limit_exceeded"

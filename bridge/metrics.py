@@ -18,3 +18,12 @@ registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )
 media_ticks_skipped = Gauge("bridge_media_ticks_skipped", "Ticks of the media clock left out")
+upstream_losses = Counter(
+    "bridge_upstream_losses", "Connections to the model lost in a call", ["reason"]
+)
+upstream_rollovers = Counter("bridge_upstream_rollovers", "Sessions renewed before their limit")
+upstream_fallbacks = Counter("bridge_upstream_fallbacks", "Calls whose model did not come back")
+upstream_bad_events = Counter("bridge_upstream_bad_events", "Events of the model that were none")
+upstream_audio_dropped_s = Counter(
+    "bridge_upstream_audio_dropped_seconds", "Sound of callers that the model was too slow for"
+)

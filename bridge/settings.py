@@ -142,8 +142,24 @@ def _check(config: Config) -> None:
             "sip.tls_port needs sip.tls_certificate and sip.tls_private_key",
             param="sip.tls_certificate",
         )
+    _check_upstream(config)
     _check_trunks(sip)
     _check_addresses(config)
+
+
+def _check_upstream(config: Config) -> None:
+    upstream = config.upstream
+    if config.session.backend == "upstream" and not upstream.url:
+        raise ConfigError(
+            'session.backend = "upstream" needs upstream.url, such as '
+            '"wss://api.openai.com/v1/realtime"',
+            param="upstream.url",
+        )
+    if upstream.fallback == "transfer" and not upstream.fallback_target:
+        raise ConfigError(
+            'upstream.fallback = "transfer" needs upstream.fallback_target',
+            param="upstream.fallback_target",
+        )
 
 
 def _check_trunks(sip: Sip) -> None:

@@ -53,7 +53,7 @@ def test_nested_sections_in_the_environment() -> None:
         ({"sipp.host": "x"}, "did you mean sip?"),
         ({"sip.hots": "x"}, "did you mean sip.host?"),
         ({"http.port": 99999}, "less than or equal to 65535"),
-        ({"session.backend": "chorus"}, "'cascade' or 'echo'"),
+        ({"session.backend": "chorus"}, "'cascade', 'upstream' or 'echo'"),
         ({"http.host": "0.0.0.0"}, "auth.api_keys is empty"),
         ({"rtp.host": "192.0.2.1"}, "auth.api_keys is empty"),
         ({"auth.api_keys": ["a"], "sip.host": "0.0.0.0"}, "set sip.advertised_address"),
@@ -67,6 +67,8 @@ def test_nested_sections_in_the_environment() -> None:
         ({"rtp.port_min": 30000}, "must be above rtp.port_min"),
         ({"sip.udp_port": 0, "sip.tcp_port": 0}, "all of sip's ports are 0"),
         ({"sip.trusted_sources": ["10.0.0.0/33"]}, "sip.trusted_sources"),
+        ({"session.backend": "upstream"}, "needs upstream.url"),
+        ({"upstream.fallback": "transfer"}, "needs upstream.fallback_target"),
         ({"http": 3, "http.port": 1}, "is a section"),
     ],
 )

@@ -7,6 +7,11 @@ from bridge.backends.cascade.backend import CascadeBackend
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.echo import EchoBackend
+from bridge.backends.upstream.backend import UpstreamBackend
+from bridge.backends.upstream.dialects import dialect_by
+from bridge.backends.upstream.farewell import read_apology
+from bridge.backends.upstream.link import trust, url_for
+from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.errors import ConfigError
 
 Factory = Callable[[], Backend]
@@ -22,6 +27,9 @@ class Backends:
             "echo": EchoBackend,
             **(others or {}),
         }
+
+    def add(self, kind: str, factory: Factory) -> None:
+        self._factories[kind] = factory
 
     @property
     def kinds(self) -> Collection[str]:
@@ -52,11 +60,20 @@ class Backends:
 
 
 def make_backends(
-    cascade: CascadeSettings, others: Mapping[str, Factory] | None = None
+    cascade: CascadeSettings,
+    others: Mapping[str, Factory] | None = None,
+    *,
+    upstream: UpstreamSettings | None = None,
 ) -> Backends:
-    """`others`: further kinds, such as an upstream relay.
+    """`others`: further kinds.
 
     Raises:
-        ConfigError: the settings name a part or a script that does not exist.
+        ConfigError: the settings name a part, a script, a dialect or a file that does not exist.
     """
-    return Backends(Parts(cascade), others)
+    backends = Backends(Parts(cascade), others)
+    if upstream is not None:
+        url_for(upstream, dialect_by(upstream.dialect))
+        trust(upstream)
+        read_apology(upstream.apology)
+        backends.add("upstream", lambda: UpstreamBackend(upstream, backends.new))
+    return backends

@@ -1,0 +1,1 @@
+"""A voice model elsewhere that speaks the Realtime protocol."""

@@ -1,0 +1,81 @@
+"""What the caller said lately: kept until the model has surely heard it."""
+
+from collections import deque
+
+import numpy as np
+import pybase64
+
+from bridge.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from bridge.audio.resample import Resampler
+from bridge.backends.base import MODEL_RATE, Pcm
+
+SAMPLES_PER_MS = MODEL_RATE // 1000
+KEPT_MS = 30_000
+IDLE_MS = 1_500
+"""A detector tells of speech so much later at most, its prefix included."""
+G711_RATE = 8_000
+
+LAWS = {"audio/pcmu": (ulaw_decode, ulaw_encode), "audio/pcma": (alaw_decode, alaw_encode)}
+NOTHING: Pcm = np.empty(0, np.int16)
+
+
+class CallerAudio:
+    """Positions are milliseconds of all audio pushed. Everything is kept while `holding`."""
+
+    def __init__(self) -> None:
+        self.holding = True
+        self.dropped_ms = 0
+        self._frames: deque[Pcm] = deque()
+        self._kept = 0
+        self._end = 0
+
+    @property
+    def position_ms(self) -> int:
+        return self._end // SAMPLES_PER_MS
+
+    @property
+    def kept_ms(self) -> int:
+        return self._kept // SAMPLES_PER_MS
+
+    def push(self, pcm: Pcm) -> None:
+        self._frames.append(pcm)
+        self._kept += len(pcm)
+        self._end += len(pcm)
+        limit = (KEPT_MS if self.holding else IDLE_MS) * SAMPLES_PER_MS
+        while self._kept - len(self._frames[0]) >= limit:
+            gone = self._frames.popleft()
+            self._kept -= len(gone)
+            if self.holding:
+                self.dropped_ms += len(gone) // SAMPLES_PER_MS
+
+    def since(self, position_ms: int) -> tuple[int, Pcm]:
+        """What is kept from `position_ms` on, and where it really begins."""
+        first = self._end - self._kept
+        begin = min(max(first, position_ms * SAMPLES_PER_MS), self._end)
+        pcm = np.concatenate(self._frames) if self._frames else NOTHING
+        return begin // SAMPLES_PER_MS, pcm[begin - first :]
+
+
+class Coder:
+    """Sound of one connection in the format agreed upon: base64 text to it, bytes from it."""
+
+    def __init__(self, name: str) -> None:
+        self._laws = LAWS.get(name)
+        self._down = Resampler(MODEL_RATE, G711_RATE)
+        self._up = Resampler(G711_RATE, MODEL_RATE)
+
+    def encode(self, pcm: Pcm) -> str:
+        if self._laws is None:
+            return pybase64.b64encode(pcm.tobytes()).decode("ascii")
+        coded = self._laws[1](self._down.process(pcm))
+        return pybase64.b64encode(coded.tobytes()).decode("ascii")
+
+    def decode(self, data: bytes) -> Pcm:
+        """An even number of bytes, if it is PCM."""
+        if self._laws is None:
+            return np.frombuffer(data, "<i2").astype(np.int16)
+        return self._up.process(self._laws[0](np.frombuffer(data, np.uint8)))
+
+    @property
+    def sample_bytes(self) -> int:
+        return 2 if self._laws is None else 1

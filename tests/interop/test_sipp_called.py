@@ -199,9 +199,10 @@ def test_what_is_large_goes_by_tcp(service: Service, tmp_path: Path) -> None:
 @pytest.mark.matrix(7, peer="sipp")
 def test_50_calls_of_ours_under_15_percent_loss(service: Service, tmp_path: Path) -> None:
     lossy = ("-lost", "15")
-    with playing(
-        taken(Scenario()), tmp_path, *lossy, calls=50, timeout_s=60, recv_timeout_ms=32_000
-    ) as phone:
+    # Our BYE may overtake the ACK that was lost.
+    call = Scenario().receive("INVITE").reply("200 OK", sdp(), retransmits=True)
+    call.receive("ACK", optional=True).answer_bye()
+    with playing(call, tmp_path, *lossy, calls=50, timeout_s=60, recv_timeout_ms=32_000) as phone:
         calls = [dial(service, f"sip:bob@127.0.0.1:{phone.port}") for _ in range(50)]
         for call_id in calls:
             until(service, call_id, in_state("active"), timeout_s=33)

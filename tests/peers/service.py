@@ -28,13 +28,15 @@ class Service:
     def __init__(self, **settings: Any) -> None:
         self.sip_port = free_port()
         self.http_port = free_port(socket.SOCK_STREAM)
-        base = 20000 + 400 * (self.http_port % 100)
+        # Below the ports that the kernel gives to whoever asks for any.
+        many = settings.pop("many", False)
+        base = 10_000 if many else 20_000 + 400 * (self.http_port % 25)
         values: Mapping[str, Any] = {
             "http.port": self.http_port,
             "sip.udp_port": self.sip_port,
             "sip.tcp_port": self.sip_port,
             "rtp.port_min": base,
-            "rtp.port_max": base + 9999 if settings.pop("many", False) else base + 399,
+            "rtp.port_max": base + (9999 if many else 399),
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         self.settings = values

@@ -195,11 +195,13 @@ class Scenario:
         method: str,
         *matches: str,
         timeout_ms: int = 0,
+        optional: bool = False,
         log: str = "",
         captures: Sequence[tuple[str, str]] = (),
     ) -> "Scenario":
         """A request."""
         extra = f' timeout="{timeout_ms}"' if timeout_ms else ""
+        extra += ' optional="true"' if optional else ""
         actions = self._checks(matches, log) + self._captures(captures)
         return self._receive(f'request="{method}"{extra}', actions)
 

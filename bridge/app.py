@@ -19,6 +19,7 @@ from bridge import __version__, metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.mcp import McpServers
 from bridge.backends.registry import make_backends
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.calls.extensions import extensions_of
@@ -186,6 +187,7 @@ def _switchboard(
             _default_session(config),
             greeting=config.session.greeting,
             strict_voice=config.session.voice_changes == "strict",
+            tool_servers=McpServers(config.tools.mcp_hosts).open,
         ),
         webhooks=webhooks,
         policy=policy,

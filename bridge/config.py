@@ -141,6 +141,10 @@ class Upstream(Section):
     apology: str = ""
 
 
+class Tools(Section):
+    mcp_hosts: list[str] = []
+
+
 class Limits(Section):
     max_calls: Annotated[int, Field(ge=1)] = 1000
     ring_timeout_s: Annotated[float, Field(gt=0)] = 60.0
@@ -165,6 +169,7 @@ class Config(Section):
     session: Session = Session()
     cascade: Cascade = Cascade()
     upstream: Upstream = Upstream()
+    tools: Tools = Tools()
     limits: Limits = Limits()
     log: Log = Log()
 

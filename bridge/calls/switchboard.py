@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from bridge import logs, metrics
 from bridge.backends.base import Backend
+from bridge.backends.tools import Opener, no_servers
 from bridge.calls.call import Call, CallState
 from bridge.calls.handover import Dialler, Handover
 from bridge.calls.keypad import KeypadSettings, read_keypad
@@ -46,6 +47,7 @@ class Defaults:
     config: SessionConfig
     greeting: str = ""
     strict_voice: bool = False
+    tool_servers: Opener = no_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ class Switchboard:
                 expires_at=int(self.unix_time()) + self._limits.max_duration_s,
                 greeting=self._defaults.greeting,
                 strict_voice=self._defaults.strict_voice,
+                tool_servers=self._defaults.tool_servers,
             ),
             unix_time=self.unix_time,
             listener=listener,

@@ -1,0 +1,165 @@
+"""Tool servers of a session: what the model calls, and what becomes of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bridge.backends.base import ResponseFinished, ToolCall
+from bridge.backends.tools import ToolError
+from bridge.ids import ToolCallId
+from bridge.realtime.outputs import CallTool, CloseServer, OpenServer
+from bridge.sessions.tools import Tools, ToolTimes
+from tests.sessions.stage import Stage
+
+CALL = {
+    "type": "mcp",
+    "server_label": "call",
+    "server_url": "call:tools",
+    "require_approval": "never",
+}
+
+
+class Shed:
+    """A tool server; `open` notes who came and went."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.told: list[str] = []
+        self.never = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self, tool: Mapping[str, Any]) -> AsyncIterator["Shed"]:
+        if self.broken:
+            raise ToolError("closed")
+        self.told.append("opened")
+        try:
+            yield self
+        finally:
+            self.told.append("closed")
+
+    async def list(self) -> Sequence[Mapping[str, Any]]:
+        return [{"name": "saw", "input_schema": {}}]
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        if name == "wait":
+            await self.never.wait()
+        return f"{name} {sorted(arguments)}"
+
+
+class Bench:
+    def __init__(self, shed: Shed) -> None:
+        self.listed: list[tuple[str, Any]] = []
+        self.ran: list[tuple[str, str | None, Any]] = []
+        self.tools = Tools(
+            shed.open,
+            listed=lambda *told: self.listed.append(told),
+            ran=lambda *told: self.ran.append(told),
+            times=ToolTimes(listing_s=1.0, call_s=0.05),
+        )
+
+    def call(self, name: str, arguments: str = "{}") -> None:
+        order: Any = CallTool("item" + name, "shed", name, arguments, "resp")  # type: ignore[arg-type]
+        self.tools.perform(order)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_server_lives_as_long_as_it_is_wanted() -> None:
+    async def scenario() -> None:
+        shed = Shed()
+        bench = Bench(shed)
+        bench.tools.perform(OpenServer("shed", {}))
+        await settle()
+        assert bench.listed == [("shed", [{"name": "saw", "input_schema": {}}])]
+        bench.call("saw", '{"teeth": 3}')
+        bench.call("bad", "[1]")
+        bench.call("wait")
+        await settle()
+        assert bench.ran[0] == ("itemsaw", "saw ['teeth']", None)
+        assert bench.ran[1][2]["message"] == "The arguments are not an object."
+        async with asyncio.timeout(5):
+            while len(bench.ran) < 3:  # noqa: ASYNC110 - the loop's own clock runs out
+                await asyncio.sleep(0.01)
+        assert bench.ran[2][2]["message"] == "No answer within 0.05 s."
+        bench.tools.perform(CloseServer("shed"))
+        await settle()
+        assert shed.told == ["opened", "closed"]
+        await bench.tools.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_cannot_be_had() -> None:
+    async def scenario() -> None:
+        bench = Bench(Shed(broken=True))
+        bench.tools.perform(OpenServer("shed", {}))
+        await settle()
+        assert bench.listed == [("shed", None)]
+        bench.call("saw")
+        await settle()
+        assert bench.ran[0][2]["message"] == "The server is not connected."
+        await bench.tools.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_leaves_nothing_open() -> None:
+    async def scenario() -> None:
+        shed = Shed()
+        bench = Bench(shed)
+        bench.tools.perform(OpenServer("shed", {}))
+        await settle()
+        bench.call("wait")
+        await settle()
+        await bench.tools.close()
+        assert shed.told == ["opened", "closed"]
+        assert bench.ran == []
+
+    asyncio.run(scenario())
+
+
+async def on_stage() -> Stage:
+    stage = await Stage(session={"tools": [CALL]}).open()
+    await settle()
+    stage.agent_says("Goodbye then.", ms=400, done=False)
+    return stage
+
+
+def test_the_model_ends_its_call_when_it_has_been_heard() -> None:
+    async def scenario() -> None:
+        stage = await on_stage()
+        names = [tool["name"] for tool in stage.model.orders[-1].tools]
+        assert names == ["end_call", "transfer_call", "send_dtmf"]
+        response_id = stage.model.orders[-1].response_id
+        stage.model.emits(ToolCall(response_id, ToolCallId("c1"), "end_call", "{}"))
+        stage.model.emits(ResponseFinished(response_id))
+        await settle()
+        told = stage.model.orders[-1].items[-1]
+        assert told["output"].startswith("The call ends when")
+        stage.model.emits(ResponseFinished(response_id))
+        stage.play(200)
+        assert stage.owner.told == []
+        stage.play(300)
+        await asyncio.sleep(0.1)
+        assert stage.owner.told == ["hangup"]
+        await stage.session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_session_without_a_phone_call_cannot_be_transferred() -> None:
+    async def scenario() -> None:
+        stage = await on_stage()
+        response_id = stage.model.orders[-1].response_id
+        call = ToolCall(response_id, ToolCallId("c1"), "transfer_call", '{"target": "tel:+49"}')
+        stage.model.emits(call)
+        stage.model.emits(ResponseFinished(response_id))
+        await settle()
+        assert stage.model.orders[-1].items[-1]["output"] == "This session is no phone call."
+        await stage.session.close()
+
+    asyncio.run(scenario())

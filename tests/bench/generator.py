@@ -22,7 +22,6 @@ from tests.bench.webrtc_calls import WebRtcCalls
 from tests.bench.wire import Wire
 
 CHURN_TALK_S = 2.0
-SPARE = 200
 
 
 def say(**fields: Any) -> None:
@@ -125,7 +124,7 @@ async def run(options: argparse.Namespace) -> None:
     if options.kind == "twilio":
         caller = meter = TwilioCalls(options.target, sounds.pcmu())
     else:
-        meter = Wire(options.calls + SPARE, theirs.fileno())
+        meter = Wire(options.calls + options.room, theirs.fileno())
         caller = over_udp(options, meter, ours)
     await caller.open()
     generator = Generator(caller, meter, calls=options.calls, rate=options.rate)
@@ -172,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--target", required=True)
     parser.add_argument("--calls", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0)
+    parser.add_argument("--room", type=int, default=200, help="for short calls beside")
     parser.add_argument("--cores", default="", help="such as 1; empty: wherever there is room")
     options = parser.parse_args(arguments)
     if options.cores:

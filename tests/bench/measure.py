@@ -28,7 +28,14 @@ class Load:
     """A generator process, told what to do by lines. Use as a context."""
 
     def __init__(
-        self, kind: str, target: str, calls: int, *, cores: set[int], rate: float | None = None
+        self,
+        kind: str,
+        target: str,
+        calls: int,
+        *,
+        cores: set[int],
+        rate: float | None = None,
+        room: int = 200,
     ) -> None:
         self._command = [
             sys.executable,
@@ -38,6 +45,7 @@ class Load:
             f"--target={target}",
             f"--calls={calls}",
             f"--rate={rate or RAMP_PER_S[kind]}",
+            f"--room={room}",
             f"--cores={','.join(map(str, sorted(cores)))}",
         ]
         self._process: subprocess.Popen[str] | None = None

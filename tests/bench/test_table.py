@@ -1,0 +1,74 @@
+"""What the table says of a row, and what it makes of peers."""
+
+import pytest
+
+from tests.bench import table
+from tests.bench.__main__ import DEFAULT, parse
+from tests.bench.measure import Row
+
+
+def row(subject: str, kind: str, calls: int, cpu: float) -> Row:
+    media = {
+        "spacing_ms": {"p50": 20.0, "p99": 21.0, "p99.9": None},
+        "latency_ms": {"p50": 10.0, "p99": 20.0},
+        "own_late_ms": {"p99": 1.0},
+        "lost": 3,
+    }
+    return Row(subject, kind, calls, up=calls, cpu_percent=cpu, media=media)
+
+
+def test_columns_line_up() -> None:
+    lines = table.markdown([row("bridge", "sip", 200, 0.1234), row("aiortc", "x", 8, 6)]).split(
+        "\n"
+    )
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
+    assert "| 0.123 " in lines[2]
+    assert "20.0 / 21.0 / -" in lines[2]
+
+
+def test_peers_are_compared_with_calls_of_their_kind() -> None:
+    rows = [
+        row("bridge", "webrtc", 10, 1.0),
+        row("bridge", "webrtc", 50, 0.5),
+        row("bridge", "sip", 20, 0.2),
+        row("aiortc 1.16 echo", "webrtc-json", 8, 6.0),
+        row("Pipecat telephony", "twilio", 20, 1.0),
+    ]
+    first, second = table.ratios(rows)
+    assert "6.0 times the CPU of ours at 10" in first
+    assert "12.0 times that of ours at 50" in first
+    assert "5.0 times the CPU of ours at 20" in second
+
+
+def test_a_peer_that_did_not_run_is_not_compared() -> None:
+    absent = Row("aiortc 1.16 echo", "webrtc-json", 8)
+    assert table.ratios([row("bridge", "webrtc", 8, 1.0), absent]) == []
+
+
+def test_results_name_machine_and_command() -> None:
+    text = table.results(
+        [row("bridge", "sip", 1, 1.0)],
+        command="scripts/bench sip 1",
+        date="2026-11-21",
+        commit="abc",
+        notes=["a note"],
+    )
+    assert "scripts/bench sip 1" in text
+    assert table.machine() in text
+    assert text.endswith("- a note\n")
+
+
+def test_kinds_take_the_numbers_after_them() -> None:
+    assert parse(["sip", "1", "200", "webrtc", "5"]).plan == [
+        ("sip", 1),
+        ("sip", 200),
+        ("webrtc", 5),
+    ]
+    assert len(parse([]).plan) == sum(map(len, DEFAULT.values()))
+
+
+@pytest.mark.parametrize("words", [["7"], ["h323"], ["sip", "0"], ["sip", "-1"]])
+def test_what_is_no_plan_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(words)

@@ -1,0 +1,286 @@
+"""Callers who talk over the agent, again and again: how long it takes to be silent.
+
+Each call makes the receptionist talk, waits, and interrupts it. Measured at the caller, from the
+packets that arrive: the first loud packet sent, the event speech_started as a sideband saw it, and
+the last packet of the old speech.
+
+    python -m tests.bench.barge_in sip --times 200 --calls 4
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Any, Protocol
+
+import httpx2
+import numpy as np
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack
+from numpy.typing import NDArray
+from websockets.asyncio.client import connect
+
+from bridge.audio.opus import OpusDecoder
+from tests.peers import speech
+from tests.peers.phone import SILENCE, Phone
+from tests.peers.service import Service
+
+INTERRUPTION = "Repeat please."
+TALKS_FOR_S = (0.9, 1.4)
+WHISPER = 33  # -60 dBFS: what an encoder makes of silence after speech is below
+MICROPHONE_RATE, MICROPHONE_FRAME = 8000, 160  # of aiortc's AudioStreamTrack
+
+
+@dataclass(frozen=True, slots=True)
+class BargeIn:
+    """Milliseconds to the last packet of the old speech, and what the model was told beyond."""
+
+    onset_ms: float
+    decision_ms: float
+    truncation_error_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    arrived_at: float
+    marker: bool
+    quiet: bool
+
+
+class Caller(Protocol):
+    spoke_at: float | None
+
+    async def open(self) -> str:
+        """Calls; returns the id of the call."""
+
+    def interrupt(self) -> None: ...
+
+    def heard(self) -> list[Heard]: ...
+
+    async def close(self) -> None: ...
+
+
+class Sideband:
+    def __init__(self) -> None:
+        self.events: list[tuple[float, dict[str, Any]]] = []
+
+    async def read(self, url: str) -> None:
+        loop = asyncio.get_running_loop()
+        async with connect(url) as socket:
+            async for text in socket:
+                self.events.append((loop.time(), json.loads(text)))
+
+    async def next(self, kind: str, since: float, timeout_s: float = 15.0) -> tuple[float, Any]:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for at, event in self.events:
+                    if at > since and event["type"] == kind:
+                        return at, event
+                await asyncio.sleep(0.005)
+
+
+class PhoneCaller:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._phone: Phone | None = None
+
+    @property
+    def phone(self) -> Phone:
+        assert self._phone is not None
+        return self._phone
+
+    @property
+    def spoke_at(self) -> float | None:
+        return self.phone.spoke_at
+
+    @spoke_at.setter
+    def spoke_at(self, value: float | None) -> None:
+        self.phone.spoke_at = value
+
+    async def open(self) -> str:
+        known = {call["id"] for call in self._service.calls()}
+        self._phone = await Phone(self._service.sip).open()
+        await self._phone.call()
+        return next(str(c["id"]) for c in self._service.calls() if c["id"] not in known)
+
+    def interrupt(self) -> None:
+        self.phone.say(speech.samples(INTERRUPTION))
+
+    def heard(self) -> list[Heard]:
+        return [Heard(p.arrived_at, p.marker, p.payload == SILENCE) for p in self.phone.packets]
+
+    async def close(self) -> None:
+        self.phone.hangup()
+        await asyncio.wait_for(self.phone.ended.wait(), 5)
+        await self.phone.close()
+
+
+class _Mouth(AudioStreamTrack):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: deque[NDArray[np.int16]] = deque()
+        self.spoke_at: float | None = None
+
+    async def recv(self) -> Any:
+        frame: Any = await super().recv()
+        said = self.queue.popleft() if self.queue else None
+        if said is not None:
+            if self.spoke_at is None:
+                self.spoke_at = asyncio.get_running_loop().time()
+            frame.planes[0].update(said.tobytes())
+        return frame
+
+
+@dataclass(eq=False)
+class BrowserCaller:
+    """aiortc, with an ear on the packets: its own decoding is not waited for."""
+
+    service: Service
+    _heard: list[Heard] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._mouth = _Mouth()
+        self._decoder = OpusDecoder()
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+
+    @property
+    def spoke_at(self) -> float | None:
+        return self._mouth.spoke_at
+
+    @spoke_at.setter
+    def spoke_at(self, value: float | None) -> None:
+        self._mouth.spoke_at = value
+
+    async def open(self) -> str:
+        connected = asyncio.Event()
+        self._pc.on(
+            "connectionstatechange",
+            lambda: connected.set() if self._pc.connectionState == "connected" else None,
+        )
+        self._pc.createDataChannel("oai-events")
+        sender = self._pc.addTrack(self._mouth)
+        receiver = next(t.receiver for t in self._pc.getTransceivers() if t.sender is sender)
+        receiver._handle_rtp_packet = self._packet  # type: ignore[method-assign]
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        async with httpx2.AsyncClient(timeout=10) as http:
+            answer = await http.post(
+                f"{self.service.base_url}/realtime/calls",
+                content=self._pc.localDescription.sdp,
+                headers={"content-type": "application/sdp"},
+            )
+        await self._pc.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
+        await asyncio.wait_for(connected.wait(), 10)
+        return str(answer.headers["location"].rsplit("/", 1)[1])
+
+    async def _packet(self, packet: Any, arrival_time_ms: int) -> None:
+        now = asyncio.get_running_loop().time()
+        pcm = self._decoder.decode(packet.payload)
+        quiet = int(np.abs(pcm.astype(np.int32)).max(initial=0)) < WHISPER
+        self._heard.append(Heard(now, bool(packet.marker), quiet))
+
+    def interrupt(self) -> None:
+        sound = speech.samples(INTERRUPTION, rate=MICROPHONE_RATE)
+        padded = np.concatenate([sound, np.zeros(-len(sound) % MICROPHONE_FRAME, np.int16)])
+        self._mouth.queue.extend(padded.reshape(-1, MICROPHONE_FRAME))
+
+    def heard(self) -> list[Heard]:
+        return self._heard
+
+    async def close(self) -> None:
+        await self._pc.close()
+        self._decoder.close()
+
+
+def old_speech(packets: Sequence[Heard], began: float, cut: float) -> list[Heard]:
+    """From the start of the agent's item, a marker, to the last packet that is not silence.
+
+    The answer to the interruption is more than 200 ms away: there is silence to end in.
+    """
+    start = next(i for i, p in enumerate(packets) if p.marker and p.arrived_at > began - 0.05)
+    kept = [p for p in packets[start:] if p.arrived_at < cut + 0.2]
+    while kept and kept[-1].quiet:
+        kept.pop()
+    return kept
+
+
+async def one(caller: Caller, sideband: Sideband) -> BargeIn:
+    loop = asyncio.get_running_loop()
+    began, _ = await sideband.next("output_audio_buffer.started", loop.time())
+    await asyncio.sleep(random.uniform(*TALKS_FOR_S))
+    asked_at = loop.time()
+    caller.spoke_at = None
+    caller.interrupt()
+    started_at, _ = await sideband.next("input_audio_buffer.speech_started", asked_at)
+    cut_at, truncated = await sideband.next("conversation.item.truncated", asked_at)
+    await asyncio.sleep(0.2)
+    assert caller.spoke_at is not None
+    old = old_speech(caller.heard(), began, cut_at)
+    last = old[-1].arrived_at
+    return BargeIn(
+        onset_ms=(last - caller.spoke_at) * 1000,
+        decision_ms=(last - started_at) * 1000,
+        truncation_error_ms=abs(len(old) * 20 - truncated["audio_end_ms"]),
+    )
+
+
+async def one_call(service: Service, kind: str, times: int, turn: asyncio.Lock) -> list[BargeIn]:
+    """Those that cannot be measured, such as an agent that had ended by itself, are left out."""
+    caller: Caller = PhoneCaller(service) if kind == "sip" else BrowserCaller(service)
+    async with turn:
+        call_id = await caller.open()
+    sideband = Sideband()
+    url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
+    reading = asyncio.create_task(sideband.read(url))
+    await asyncio.sleep(2.0)
+    measured: list[BargeIn] = []
+    # The greeting may have begun before the sideband came: it is not measured.
+    for _ in range(2 * times):
+        if not measured:
+            caller.interrupt()
+        try:
+            measured.append(await one(caller, sideband))
+        except TimeoutError:
+            caller.interrupt()
+        if len(measured) == times:
+            break
+    await caller.close()
+    reading.cancel()
+    return measured
+
+
+def told(name: str, values: Sequence[float]) -> str:
+    cuts = quantiles(values, n=20, method="inclusive")
+    return f"{name}: p50 {cuts[9]:.1f}, p95 {cuts[18]:.1f}, worst {max(values):.1f} ms"
+
+
+async def run(service: Service, options: argparse.Namespace) -> list[BargeIn]:
+    turn = asyncio.Lock()
+    each = options.times // options.calls
+    calls = (one_call(service, options.kind, each, turn) for _ in range(options.calls))
+    return [barge_in for call in await asyncio.gather(*calls) for barge_in in call]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", choices=("sip", "webrtc"))
+    parser.add_argument("--times", type=int, default=200, help="in all (%(default)s)")
+    parser.add_argument("--calls", type=int, default=4, help="at a time (%(default)s)")
+    options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
+    with Service() as service:
+        measured = asyncio.run(run(service, options))
+    print(f"{len(measured)} barge-ins by {options.kind}, {options.calls} calls, load {load:.1f}")
+    print(told("voice onset to last old packet", [each.onset_ms for each in measured]))
+    print(told("speech_started to last old packet", [each.decision_ms for each in measured]))
+    print(told("truncation error", [each.truncation_error_ms for each in measured]))
+
+
+if __name__ == "__main__":
+    main()

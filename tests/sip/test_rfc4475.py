@@ -4,31 +4,15 @@ Where the RFC leaves a choice ("should reject, may be lenient"), the third colum
 was made.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
-from bridge.errors import SipError
 from bridge.sip.message import Request, Response, make_response, parse_message
 from bridge.sip.validation import validate
+from tests.sip import torture
+from tests.sip.torture import DROP, VALID, Case
 
-DATA = Path(__file__).parents[1] / "data" / "sip" / "rfc4475"
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "MESSAGE")
-VALID = "valid"
-DROP = "drop"
+RFC = "rfc4475"
 
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    mandated: str
-    ours: str | int
-    """`valid`, `drop`, or the status of the refusal."""
-    why: str = ""
-
-
-# REGISTER and MESSAGE are in METHODS so that their messages are judged by what they carry.
 CASES = [
     # 3.1.1 valid messages
     Case("wsinv", "accept", VALID),
@@ -88,7 +72,7 @@ CASES = [
 
 
 def read(name: str) -> bytes:
-    return (DATA / f"{name}.dat").read_bytes()
+    return torture.read(RFC, name)
 
 
 def request(name: str) -> Request:
@@ -97,47 +81,23 @@ def request(name: str) -> Request:
     return message
 
 
-def verdict(data: bytes) -> str | int:
-    try:
-        message = parse_message(data)
-    except SipError as error:
-        return DROP if error.status is None else "unanswerable with a status"
-    if isinstance(message, Response):
-        return VALID
-    rejection = validate(message, allow=METHODS)
-    return VALID if rejection is None else rejection.status
-
-
 def test_the_table_is_complete() -> None:
-    assert sorted(case.name for case in CASES) == sorted(path.stem for path in DATA.glob("*.dat"))
+    assert sorted(case.name for case in CASES) == torture.names(RFC)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_verdict(case: Case) -> None:
-    assert verdict(read(case.name)) == case.ours
+    assert torture.verdict(read(case.name)) == case.ours
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_accepted_messages_survive_writing(case: Case) -> None:
-    if case.ours == VALID:
-        message = parse_message(read(case.name))
-        again = parse_message(bytes(message))
-        assert again.headers.get_all("via") == message.headers.get_all("via")
-        assert again.body == message.body
+    torture.check_rewriting(read(case.name))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_request_can_be_answered(case: Case) -> None:
-    if case.ours == DROP:
-        return
-    message = parse_message(read(case.name))
-    if isinstance(message, Response):
-        return
-    answer = make_response(message, 400, to_tag="ours")
-    assert bytes(answer).startswith(b"SIP/2.0 400 Bad Request\r\n")
-    assert answer.headers.get_all("via") == message.headers.get_all("via")
-    assert answer.headers.get("call-id") == message.headers.get("call-id")
-    assert answer.headers.get("cseq") == message.headers.get("cseq")
+    torture.check_answer(read(case.name))
 
 
 def test_wsinv() -> None:

@@ -4,14 +4,18 @@ Where the RFC leaves a choice ("should reject, may be lenient"), the third colum
 was made.
 """
 
+from functools import partial
+
 import pytest
 
-from bridge.sip.message import Request, Response, make_response, parse_message
+from bridge.sip.message import Response, make_response, parse_message
 from bridge.sip.validation import validate
 from tests.sip import torture
 from tests.sip.torture import DROP, VALID, Case
 
 RFC = "rfc4475"
+read = partial(torture.read, RFC)
+request = partial(torture.request, RFC)
 
 CASES = [
     # 3.1.1 valid messages
@@ -69,16 +73,6 @@ CASES = [
     # 3.4 backward compatibility
     Case("inv2543", "accept", VALID),
 ]
-
-
-def read(name: str) -> bytes:
-    return torture.read(RFC, name)
-
-
-def request(name: str) -> Request:
-    message = parse_message(read(name))
-    assert isinstance(message, Request)
-    return message
 
 
 def test_the_table_is_complete() -> None:

@@ -5,19 +5,22 @@ what RFC 3261 section 20.14 wants, and `test_lengths_as_printed` sends the other
 """
 
 import random
+from functools import partial
 
 import pytest
 
 from bridge.errors import SipError
 from bridge.sdp.description import SessionDescription
 from bridge.sip.agent import AgentConfig, UserAgent
-from bridge.sip.message import Request, parse_message, stamp_source
+from bridge.sip.message import stamp_source
 from bridge.sip.server_transaction import reply_flow
 from tests.sip import torture
 from tests.sip.playbook import UDP
 from tests.sip.torture import VALID, Case
 
 RFC = "rfc5118"
+read = partial(torture.read, RFC)
+request = partial(torture.request, RFC)
 
 CASES = [
     Case("ipv6-good", "accept", VALID),  # 4.1
@@ -40,16 +43,6 @@ ANSWERS = {
     "ipv6-in-sdp": 100, "mult-ip-in-header": 481, "mult-ip-in-sdp": 100,
     "ipv4-mapped-ipv6": 100, "ipv6-bug-abnf-3-colons": 200, "ipv6-correct-abnf-2-colons": 200,
 }  # fmt: skip
-
-
-def read(name: str) -> bytes:
-    return torture.read(RFC, name)
-
-
-def request(name: str) -> Request:
-    message = parse_message(read(name))
-    assert isinstance(message, Request)
-    return message
 
 
 def test_the_table_is_complete() -> None:

@@ -31,6 +31,12 @@ def read(rfc: str, name: str) -> bytes:
     return (DATA / rfc / f"{name}.dat").read_bytes()
 
 
+def request(rfc: str, name: str) -> Request:
+    message = parse_message(read(rfc, name))
+    assert isinstance(message, Request)
+    return message
+
+
 def verdict(data: bytes) -> str | int:
     try:
         message = parse_message(data)

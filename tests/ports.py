@@ -4,14 +4,18 @@ import random
 import socket
 
 HOST = "127.0.0.1"
+RANGE = range(30_000, 32_768)
+"""Above the RTP ports of the tests."""
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    for port in random.sample(range(10_000, 20_000), 100):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+def free_port() -> int:
+    """Neither UDP nor TCP is bound there: SIP listens on both."""
+    for port in random.sample(RANGE, 100):
+        try:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind((HOST, port))
+        except OSError:
+            continue
         return port
     raise RuntimeError("no port is free")

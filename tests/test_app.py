@@ -126,7 +126,7 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
 
 def test_a_service_may_be_started_again_in_the_same_place() -> None:
     async def scenario() -> None:
-        settings = config(**{"http.port": free_port(socket.SOCK_STREAM)})
+        settings = config(**{"http.port": free_port()})
         for _ in range(2):
             async with running(settings) as service:
                 assert service.http_url == f"http://{HOST}:{settings.http.port}"

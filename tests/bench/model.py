@@ -17,7 +17,8 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.bench.subjects import Subject, free_port
+from tests.bench.subjects import Subject
+from tests.ports import free_port
 
 SUBJECT = "/CN=127.0.0.1"
 NAMES = "subjectAltName=IP:127.0.0.1,DNS:localhost"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.measure import Row, Tell, cores, measure
-from tests.bench.subjects import Subject, free_port
+from tests.bench.subjects import Subject
+from tests.ports import free_port
 
 SERVERS = Path(__file__).with_name("servers")
 ENVIRONMENTS = Path(os.environ.get("BRIDGE_PEERS") or Path.home() / ".cache" / "bridge-peers")

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 import httpx2
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
@@ -31,12 +32,6 @@ class Usage:
     rss_kib: float
     threads: int
     fds: int
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def usage(pid: int) -> Usage:
@@ -124,7 +119,7 @@ class Bridge(Subject):
     """The service of this checkout."""
 
     def __init__(self, *, cores: set[int], **settings: object) -> None:
-        self.sip_port = free_port(socket.SOCK_DGRAM)
+        self.sip_port = free_port()
         self.http_port = free_port()
         values: dict[str, object] = {
             "http.port": self.http_port,

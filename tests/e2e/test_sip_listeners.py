@@ -1,7 +1,6 @@
 """The service as a process: its SIP certificate read again on SIGHUP, and who may use WebSocket."""
 
 import signal
-import socket
 import ssl
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
+from tests.ports import free_port
 from tests.sip.certificates import Authority
 
 HOST = "127.0.0.1"
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     issued = authority.issue(HOST)
-    port = free_port(socket.SOCK_STREAM)
+    port = free_port()
     with Service(
         session__backend="echo",
         sip__tls_port=port,
@@ -41,7 +41,7 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
 
 
 def test_only_our_own_pages_and_those_named_may_connect() -> None:
-    port = free_port(socket.SOCK_STREAM)
+    port = free_port()
     with Service(
         session__backend="echo",
         sip__ws_port=port,

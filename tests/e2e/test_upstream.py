@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from bridge.app import running
 from bridge.settings import load
 from tests.peers.phone import Phone
-from tests.peers.service import free_port
 from tests.peers.upstream import Upstream
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,7 @@ from tests.peers import speech
 from tests.peers.baresip import Baresip
 from tests.peers.calling import WAIT_S, calling, dial, in_state, post, record, until
 from tests.peers.capture import Capture, spurts
-from tests.peers.service import free_port
+from tests.ports import free_port
 
 SCENARIOS = Path(__file__).parent / "sipp"
 

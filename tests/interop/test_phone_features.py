@@ -14,7 +14,8 @@ from tests.peers import speech
 from tests.peers.baresip import Baresip
 from tests.peers.capture import Capture, is_loud
 from tests.peers.phone import Packet
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
+from tests.ports import free_port
 from tests.sip.certificates import Authority
 
 pytestmark = pytest.mark.interop("baresip", "sox", "tcpdump")

@@ -17,7 +17,7 @@ from bridge.sip.registrar import Binding, Registrar, RegistrarLimits
 from bridge.sip.transport import SipTransport
 from bridge.sip.uri import SipUri
 from tests.peers.baresip import MODULES
-from tests.peers.service import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.interop("baresip")
 

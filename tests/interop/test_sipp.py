@@ -8,7 +8,8 @@ import pytest
 
 from tests.peers import speech
 from tests.peers.phone import encode
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
+from tests.ports import free_port
 
 pytestmark = pytest.mark.interop("sipp")
 

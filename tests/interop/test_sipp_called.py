@@ -12,8 +12,9 @@ from bridge.sip.events import CallEnded, OutgoingAnswered
 from bridge.sip.outgoing import OutgoingInvite
 from tests.peers.answering import Answering
 from tests.peers.calling import calling, dial, in_state, post, until
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
 from tests.peers.sipp import REST, Scenario, playing, sdp
+from tests.ports import free_port
 
 pytestmark = pytest.mark.interop("sipp", "tcpdump")
 

@@ -19,7 +19,7 @@ from bridge.sip.outgoing import OutgoingInvite
 from tests.peers import speech
 from tests.peers.answering import Answering
 from tests.peers.baresip import Baresip
-from tests.peers.service import free_port
+from tests.ports import free_port
 from tests.sip.certificates import Authority
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def test_sipp_over_ipv6(tmp_path: Path, transport: str, mode: str) -> None:
 @contextmanager
 def tls_client(port: int, authority: Authority) -> Iterator[int]:
     """Debian's sipp has no TLS; the port where it is put around what is sent."""
-    listen = free_port(socket.SOCK_STREAM)
+    listen = free_port()
     target = f"OPENSSL:127.0.0.1:{port},cafile={authority.path},commonname=localhost"
     wrapping = subprocess.Popen(
         ["socat", f"TCP-LISTEN:{listen},bind=127.0.0.1,fork,reuseaddr", target]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.peers.service import free_port
+from tests.ports import free_port
 
 MODULES = Path("/usr/lib/baresip/modules")
 NAMES = {"PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
@@ -46,7 +46,7 @@ class Baresip:
         padded = home / "microphone.wav"
         subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
         self.port = port = free_port()
-        control = free_port(socket.SOCK_STREAM)
+        control = free_port()
         modules = ["g711", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         lines = [

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from tests.peers.service import free_port
+from tests.ports import free_port
 
 START_S = 1.0  # it says nothing when it is ready
 

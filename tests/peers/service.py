@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,13 +12,9 @@ from typing import Any
 
 import httpx2
 
+from tests.ports import free_port
+
 START_S = 30.0
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:
@@ -27,7 +22,7 @@ class Service:
 
     def __init__(self, **settings: Any) -> None:
         self.sip_port = free_port()
-        self.http_port = free_port(socket.SOCK_STREAM)
+        self.http_port = free_port()
         # Below the ports that the kernel gives to whoever asks for any.
         many = settings.pop("many", False)
         base = 10_000 if many else 20_000 + 400 * (self.http_port % 25)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from tests.peers.service import free_port
+from tests.ports import free_port
 
 WAIT_S = 10.0
 Lines = Sequence[str]

@@ -15,7 +15,8 @@ from tests.interop.sdk.peer import Bench, Told
 from tests.interop.sdk.table import Table
 from tests.peers import speech
 from tests.peers.model import Model
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
+from tests.ports import free_port
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0IHJ1bg=="
 SENTENCE = "What are your opening hours?"

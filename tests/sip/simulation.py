@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from bridge.sip.agent import AgentConfig, UserAgent
 from bridge.sip.events import (
@@ -179,6 +180,38 @@ class End:
         self.world.network.at(self.world.now + self.rng.random() * most, act)
 
 
+class Talker(Protocol):
+    """One of two ends of a network."""
+
+    @property
+    def agent(self) -> UserAgent: ...
+    @property
+    def flow(self) -> Flow: ...
+    def take(self) -> None:
+        """Hear the events of the agent."""
+
+
+def run(network: Network, ends: tuple[Talker, Talker], until: float) -> None:
+    """Let time pass: timers fire, and what they and the network bring is delivered."""
+
+    def deliver(end: Talker) -> Callable[[bytes], None]:
+        return lambda data: end.agent.receive(data, end.flow, network.now)
+
+    while True:
+        dues = [network.next(), *(end.agent.next_timer() for end in ends)]
+        due = min((at for at in dues if at is not None), default=until)
+        if due >= until:
+            network.now = until
+            return
+        network.step(due)
+        for end, other in (ends, ends[::-1]):
+            end.agent.handle_timer(due)
+            end.take()
+            for flow, data in end.agent.to_send():
+                assert flow == end.flow, flow
+                network.carry(deliver(other), data)
+
+
 class World:
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
@@ -198,22 +231,7 @@ class World:
         return self.network.now
 
     def run(self, until: float) -> None:
-        while True:
-            dues = [self.network.next(), *(end.agent.next_timer() for end in self.ends)]
-            due = min((at for at in dues if at is not None), default=until)
-            if due >= until:
-                self.network.now = until
-                return
-            self.network.step(due)
-            for end, other in (self.ends, self.ends[::-1]):
-                end.agent.handle_timer(due)
-                end.take()
-                for flow, data in end.agent.to_send():
-                    assert flow == end.flow, flow
-                    self.network.carry(self._deliver(other), data)
-
-    def _deliver(self, end: End) -> Callable[[bytes], None]:
-        return lambda data: end.agent.receive(data, end.flow, self.now)
+        run(self.network, self.ends, until)
 
     def hang_up_everything(self) -> None:
         for end in self.ends:

@@ -1,15 +1,15 @@
 """We call sipp, by the rows of the conformance matrix: rings, challenges, forks, redirects."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from bridge.sdp.negotiation import offer
 from bridge.sip.events import CallEnded, OutgoingAnswered
 from bridge.sip.outgoing import OutgoingInvite
+from tests.interop.rows import Cases, Make
 from tests.peers.answering import Answering
 from tests.peers.calling import calling, dial, in_state, post, until
 from tests.peers.service import Service
@@ -21,17 +21,7 @@ pytestmark = pytest.mark.interop("sipp", "tcpdump")
 MD5 = 'Digest realm="lab", nonce="{0}", qop="auth,auth-int", algorithm=MD5'
 SHA = 'Digest realm="lab", nonce="{0}", qop="auth", algorithm=SHA-256'
 
-Make = Callable[[], Scenario]
-CASES: list[ParameterSet] = []
-
-
-def case(*rows: int) -> Callable[[Make], Make]:
-    def add(make: Make) -> Make:
-        marks = pytest.mark.matrix(*rows, peer="sipp")
-        CASES.append(pytest.param(make, id=make.__name__, marks=marks))
-        return make
-
-    return add
+case = Cases()
 
 
 @pytest.fixture(scope="module")
@@ -137,17 +127,30 @@ def many_kinds_of_ringing() -> Scenario:
 
 @case(44)
 def reliable_ringing() -> Scenario:
-    """Repeated before its PRACK can have come, and acknowledged once for all that."""
-    asks = ["Require: 100rel", "RSeq: 7"]
+    """Each acknowledged once: neither again for a copy, nor before its turn."""
     contact = "<sip:[local_ip]:[local_port];early=1>"
     call = Scenario().receive_invite("Supported: .*100rel")
-    call.reply("183 Session Progress", sdp(), asks, contact=contact).again()
-    call.receive("PRACK", "RAck: 7 [0-9]+ INVITE", "PRACK sip:[^ ]*early=1").reply(tag="")
-    call.pause(700).reply_to_invite("200 OK", sdp())
-    return call.receive("ACK").answer_bye()
+
+    def rings(status: str, number: int, body: str = "") -> None:
+        asks = ["Require: 100rel", f"RSeq: {number}"]
+        call.reply_to_invite(status, body, asks, contact=contact)
+
+    def acknowledged(number: int) -> None:
+        told = f"RAck: {number} [0-9]+ INVITE", "PRACK sip:[^ ]*early=1"
+        call.receive("PRACK", *told).reply(tag="")
+
+    rings("183 Session Progress", 7, sdp())
+    acknowledged(7)
+    rings("183 Session Progress", 7, sdp())
+    rings("180 Ringing", 9)
+    # A PRACK now would fail the call.
+    call.pause(700)
+    rings("180 Ringing", 8)
+    acknowledged(8)
+    return call.reply_to_invite("200 OK", sdp()).receive("ACK").answer_bye()
 
 
-@pytest.mark.parametrize("make", [c for c in CASES if c.id != "reliable_ringing"])
+@pytest.mark.parametrize("make", case)
 def test_callee(service: Service, tmp_path: Path, make: Make) -> None:
     with playing(make(), tmp_path) as phone:
         call_id = dial(service, f"sip:bob@127.0.0.1:{phone.port}")

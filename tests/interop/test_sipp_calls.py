@@ -1,11 +1,11 @@
 """sipp calls us, by the rows of the conformance matrix that one call shows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
+from tests.interop.rows import Cases, Make
 from tests.peers.service import Service
 from tests.peers.sipp import CALLED, Scenario, play, sdp
 
@@ -15,17 +15,7 @@ NOBODY = f"<{CALLED}>;tag=nobody"
 UNPLAYABLE = "m=audio 7000 RTP/AVP 18"
 TIMED = "Supported: timer"
 
-Make = Callable[[], Scenario]
-CASES: list[ParameterSet] = []
-
-
-def case(*rows: int) -> Callable[[Make], Make]:
-    def add(make: Make) -> Make:
-        marks = pytest.mark.matrix(*rows, peer="sipp")
-        CASES.append(pytest.param(make, id=make.__name__, marks=marks))
-        return make
-
-    return add
+case = Cases()
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +251,6 @@ def a_large_datagram() -> Scenario:
     return Scenario().call(None, large).bye()
 
 
-@pytest.mark.parametrize("make", CASES)
+@pytest.mark.parametrize("make", case)
 def test_caller(service: Service, tmp_path: Path, make: Make) -> None:
     play(make(), tmp_path, to=service.sip)

@@ -210,10 +210,27 @@ class Scenario:
         kept = [(name.lower(), f"{name}: ({REST})") for name in ("Via", "To", "CSeq")]
         return self.receive("INVITE", *matches, captures=kept)
 
-    def reply_to_invite(self, status: str, body: str = "", *, tag: str = "uas") -> "Scenario":
+    def reply_to_invite(
+        self,
+        status: str,
+        body: str = "",
+        headers: Lines = (),
+        *,
+        tag: str = "uas",
+        contact: str = "",
+    ) -> "Scenario":
         """To the INVITE that came by `receive_invite`, after other requests."""
-        kept = {"via": "[$via]", "to": "[$to]", "cseq": "[$cseq]"}
-        return self.reply(status, body, tag=tag, retransmits=True, **kept)
+        return self.reply(
+            status,
+            body,
+            headers,
+            tag=tag,
+            contact=contact,
+            via="[$via]",
+            to="[$to]",
+            cseq="[$cseq]",
+            retransmits=not status.startswith("1"),
+        )
 
     def reply(
         self,

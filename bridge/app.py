@@ -18,7 +18,7 @@ import uvicorn
 from bridge import __version__, metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
-from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
 from bridge.backends.mcp import McpServers
 from bridge.backends.registry import make_backends
 from bridge.backends.upstream.settings import UpstreamSettings
@@ -69,10 +69,12 @@ class _HttpServer(uvicorn.Server):
 
 
 def _warn(config: Config) -> None:
-    if config.session.backend == "cascade" and not config.cascade.llm.model.startswith("scripted:"):
+    cascade = config.cascade
+    embedded = cascade.stt.kind == "pocketsphinx" and not cascade.llm.model.startswith("scripted:")
+    if config.session.backend == "cascade" and embedded:
         log.warning(
             "the embedded recogniser gets about half of the words of free speech wrong",
-            extra={"stt": config.cascade.stt, "model": config.cascade.llm.model},
+            extra={"stt": cascade.stt.kind, "model": cascade.llm.model},
         )
 
 
@@ -80,12 +82,12 @@ def _cascade(config: Config) -> CascadeSettings:
     cascade = config.cascade
     return CascadeSettings(
         vad=cascade.vad,
-        stt=cascade.stt,
-        tts=cascade.tts,
-        tts_voice=cascade.tts_voice,
+        stt=SttSettings(**cascade.stt.model_dump()),
+        tts=TtsSettings(**cascade.tts.model_dump()),
         llm_base_url=cascade.llm.base_url,
         llm_model=cascade.llm.model,
         llm_api_key=cascade.llm.api_key,
+        llm_timeout_s=cascade.llm.timeout_s,
         script_path=cascade.llm.script,
     )
 
@@ -106,7 +108,8 @@ def _default_session(config: Config) -> SessionConfig:
         "audio": {"output": {"voice": session.voice}},
     }
     if session.backend == "cascade":
-        wanted["audio"]["input"] = {"transcription": {"model": config.cascade.stt}}
+        stt = config.cascade.stt
+        wanted["audio"]["input"] = {"transcription": {"model": stt.model or stt.kind}}
     return SessionConfig.create(wanted, defaults=None)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
@@ -108,19 +108,44 @@ class Session(Section):
     max_duration_s: Annotated[int, Field(ge=1)] = 3600
 
 
+class Stt(Section):
+    kind: Literal["pocketsphinx", "openai", "openai-realtime"] = "pocketsphinx"
+    base_url: str = ""
+    api_key: str = ""
+    model: str = ""
+    language: str = ""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    workers: Annotated[int, Field(ge=1)] = 1
+
+
 class Llm(Section):
     base_url: str = ""
     model: str = "scripted:receptionist"
     api_key: str = ""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
     script: str = ""
+
+
+class Tts(Section):
+    kind: Literal["espeak-ng", "openai"] = "espeak-ng"
+    base_url: str = ""
+    api_key: str = ""
+    model: str = ""
+    voice: str = ""
+    sample_rate: Annotated[int, Field(ge=8000, le=48000)] = 24000
+    timeout_s: Annotated[float, Field(gt=0)] = 5.0
 
 
 class Cascade(Section):
     vad: Literal["silero"] = "silero"
-    stt: Literal["pocketsphinx"] = "pocketsphinx"
-    tts: Literal["espeak-ng"] = "espeak-ng"
-    tts_voice: str = "en-us"
+    stt: Stt = Stt()
     llm: Llm = Llm()
+    tts: Tts = Tts()
+
+    @field_validator("stt", "tts", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
 
 
 class Upstream(Section):

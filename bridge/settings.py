@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bridge.config import Config, Sip, registration_transport
+from bridge.config import Cascade, Config, Sip, registration_transport
 from bridge.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "BRIDGE_"
@@ -142,9 +142,20 @@ def _check(config: Config) -> None:
             "sip.tls_port needs sip.tls_certificate and sip.tls_private_key",
             param="sip.tls_certificate",
         )
+    _check_cascade(config.cascade)
     _check_upstream(config)
     _check_trunks(sip)
     _check_addresses(config)
+
+
+def _check_cascade(cascade: Cascade) -> None:
+    for name, part in (("stt", cascade.stt), ("tts", cascade.tts)):
+        if part.kind.startswith("openai") and not part.base_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f'cascade.{name}.kind = "{part.kind}" needs cascade.{name}.base_url, '
+                'such as "http://127.0.0.1:8000/v1"',
+                param=f"cascade.{name}.base_url",
+            )
 
 
 def _check_upstream(config: Config) -> None:

@@ -47,6 +47,12 @@ def test_nested_sections_in_the_environment() -> None:
     assert config.cascade.llm.model == "llama"
 
 
+def test_a_part_of_the_cascade_may_be_its_kind_alone() -> None:
+    server = {"kind": "openai", "base_url": "http://127.0.0.1:8000/v1"}
+    config = load(environment={}, overrides={"cascade.stt": "pocketsphinx", "cascade.tts": server})
+    assert (config.cascade.stt.kind, config.cascade.tts.kind) == ("pocketsphinx", "openai")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -58,6 +64,9 @@ def test_nested_sections_in_the_environment() -> None:
         ({"rtp.host": "192.0.2.1"}, "auth.api_keys is empty"),
         ({"auth.api_keys": ["a"], "sip.host": "0.0.0.0"}, "set sip.advertised_address"),
         ({"webhooks.url": "http://127.0.0.1/"}, "needs webhooks.secret"),
+        ({"cascade.stt.kind": "openai"}, "needs cascade.stt.base_url"),
+        ({"cascade.tts": "openai"}, "needs cascade.tts.base_url"),
+        ({"cascade.stt.kind": "chorus"}, "'pocketsphinx', 'openai' or 'openai-realtime'"),
         ({"sip.trunks": {"a": {"register": True, "uri": "sip:b"}}}, "a.username and"),
         (
             {"sip.trunks": {"a": {"register": True, "username": "u", "uri": "sips:b"}}},

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from bridge.backends.cascade.backend import CascadeBackend
-from bridge.backends.cascade.settings import CascadeSettings
+from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
 from bridge.backends.echo import EchoBackend
 from bridge.backends.registry import make_backends
 from bridge.errors import ConfigError
@@ -32,8 +32,11 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
     ("settings", "message"),
     [
         (CascadeSettings(vad="energy"), "cascade.vad: there is silero, not energy"),
-        (CascadeSettings(stt="x"), "cascade.stt: there is pocketsphinx, not x"),
-        (CascadeSettings(tts="x"), "cascade.tts: there is espeak-ng, not x"),
+        (CascadeSettings(stt=SttSettings("x")), "cascade.stt.kind: there is pocketsphinx, openai"),
+        (CascadeSettings(stt=SttSettings("openai")), "cascade.stt.base_url needs the URL"),
+        (CascadeSettings(stt=SttSettings("openai-realtime")), "cascade.stt.base_url needs the URL"),
+        (CascadeSettings(tts=TtsSettings("x")), "cascade.tts.kind: there is espeak-ng, openai"),
+        (CascadeSettings(tts=TtsSettings("openai")), "cascade.tts.base_url needs the URL"),
         (CascadeSettings(llm_model="llama"), "set cascade.llm.base_url"),
         (CascadeSettings(llm_model="scripted:x"), "no scripted model x; there is receptionist"),
         (CascadeSettings(script_path="/nowhere.yaml"), "script nowhere.yaml"),

@@ -24,6 +24,7 @@ from bridge.backends.base import (
     TranscriptFailed,
 )
 from bridge.backends.cascade import llm
+from bridge.backends.cascade.http import may_pass
 from bridge.backends.cascade.messages import (
     chat_messages,
     chat_tool_choice,
@@ -33,16 +34,16 @@ from bridge.backends.cascade.messages import (
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.sentences import SentenceSplitter
-from bridge.backends.cascade.stt import Hints
+from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.backends.cascade.turn import Endpointer, TurnDetection
 from bridge.backends.cascade.vad import VadStream
-from bridge.errors import BridgeError
+from bridge.errors import BackendError, BridgeError
 from bridge.ids import ItemId, ResponseId, ToolCallId
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 
-TRANSCRIPT_TIMEOUT_S = 10.0
+TRANSCRIPT_MARGIN_S = 1.0  # a response waits a little longer than both attempts may take
 MAX_TRANSCRIPTS = 256  # items whose words are remembered here
 CHARACTERS_PER_TOKEN = 4  # a usual estimate, where the server counts none
 HANG_UP_TOOL = {
@@ -66,6 +67,7 @@ class CascadeBackend:
         self._agent_speaking = False
         self._responses: dict[ResponseId, asyncio.Task[Any]] = {}
         self._transcripts: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
+        self._wanted = Wanted()
         self._hints: Hints | None = parts.chat.hints((), frozenset())
 
     @property
@@ -84,7 +86,9 @@ class CascadeBackend:
         self.configure(config)
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        fields = ((config.get("audio") or {}).get("input") or {}).get("turn_detection")
+        listening = (config.get("audio") or {}).get("input") or {}
+        self._wanted = Wanted.parse(listening.get("transcription"))
+        fields = listening.get("turn_detection")
         if fields == self._turn_detection:
             return
         self._turn_detection = fields
@@ -164,7 +168,7 @@ class CascadeBackend:
         transcript = self._transcripts[item_id]
         words = ""
         try:
-            words = await self._parts.stt.transcribe(pcm, hints)
+            words = await self._recognise(pcm, hints)
         except BridgeError as error:
             self._send(TranscriptFailed(item_id, error.message))
         else:
@@ -173,6 +177,16 @@ class CascadeBackend:
             # Without words the turn is answered all the same: as one not understood.
             if not transcript.done():
                 transcript.set_result(words)
+
+    async def _recognise(self, pcm: Pcm, hints: Hints | None) -> str:
+        """Raises BridgeError when the recogniser failed twice."""
+        try:
+            return await self._parts.transcribe(pcm, hints, self._wanted)
+        except BackendError as error:
+            if not may_pass(error):
+                raise
+            log.info("recogniser asked again", extra={"error": error.message})
+            return await self._parts.transcribe(pcm, hints, self._wanted)
 
     async def _generate(self, request: Generate) -> None:
         outcome: ResponseFinished | ResponseFailed = ResponseFailed(
@@ -233,7 +247,8 @@ class CascadeBackend:
         wanted = (self._transcripts.get(item_id) for item_id in pending_audio(request.items))
         pending = [transcript for transcript in wanted if transcript and not transcript.done()]
         if pending:
-            await asyncio.wait(pending, timeout=TRANSCRIPT_TIMEOUT_S)
+            limit_s = 2 * self._parts.settings.stt.timeout_s + TRANSCRIPT_MARGIN_S
+            await asyncio.wait(pending, timeout=limit_s)
 
     def _words_of(self, item_id: str) -> str:
         transcript = self._transcripts.get(item_id)

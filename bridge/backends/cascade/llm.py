@@ -1,21 +1,25 @@
 """Chat completions streamed over HTTP: the language model of a cascade."""
 
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
 import msgspec
 
 from bridge.backends.cascade import scripted
+from bridge.backends.cascade.http import (
+    MAX_ERROR_CHARACTERS,
+    ModelServer,
+    ServerRefused,
+    Transport,
+    in_process,
+)
 from bridge.backends.cascade.script import Script
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.cascade.stt import Hints
 from bridge.errors import BackendError, ConfigError
-
-TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
-MAX_ERROR_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,14 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -89,15 +98,13 @@ class ChatModel:
         ConfigError: the settings name no server, or a script that does not exist.
     """
 
-    def __init__(
-        self, settings: CascadeSettings, *, transport: httpx2.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, settings: CascadeSettings, *, transport: Transport | None = None) -> None:
         self._model = settings.llm_model
         self._script: Script | None = None
         base_url = settings.llm_base_url
         if settings.llm_model.startswith(scripted.PREFIX):
             self._script = scripted.load(settings.llm_model, settings.script_path)
-            transport = httpx2.ASGITransport(app=scripted.ScriptedModel(self._script))
+            transport = in_process(scripted.ScriptedModel(self._script))
             base_url = "http://scripted/v1"
         elif not base_url:
             raise ConfigError(
@@ -105,13 +112,16 @@ class ChatModel:
                 "for example http://127.0.0.1:11434/v1",
                 param="cascade.llm.base_url",
             )
-        headers = {"authorization": f"Bearer {settings.llm_api_key or 'none'}"}
-        self._client = httpx2.AsyncClient(
-            base_url=base_url.rstrip("/") + "/",
-            headers=headers,
-            timeout=TIMEOUT,
+        self._server = ModelServer(
+            "the language model",
+            base_url,
+            api_key=settings.llm_api_key,
+            timeout_s=settings.llm_timeout_s,
             transport=transport,
         )
+        # Servers differ in these; what one refuses is not asked of it again.
+        self._limit_field = "max_tokens"
+        self._counts_usage = True
 
     @property
     def scripted(self) -> bool:
@@ -122,7 +132,7 @@ class ChatModel:
         return scripted.hints(self._script, messages, tools) if self._script else None
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._server.close()
 
     async def stream(
         self,
@@ -140,42 +150,59 @@ class ChatModel:
         body: dict[str, Any] = {"model": self._model, "messages": list(messages), "stream": True}
         if tools:
             body |= {"tools": list(tools), "tool_choice": tool_choice}
-        if max_tokens is not None:
-            body["max_tokens"] = max_tokens
+        while True:
+            if max_tokens is not None:
+                body[self._limit_field] = max_tokens
+            if self._counts_usage:
+                body["stream_options"] = {"include_usage": True}
+            try:
+                async with aclosing(self._pieces(body)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+            except ServerRefused as error:
+                if not self._yield_to(error):
+                    raise
+            body.pop("max_tokens", None)
+            body.pop("stream_options", None)
+
+    def _yield_to(self, error: ServerRefused) -> bool:
+        """Whether to ask again without what this server does not know."""
+        if error.status not in (400, 422):
+            return False
+        if self._counts_usage and "stream_options" in error.message:
+            self._counts_usage = False
+            return True
+        if self._limit_field == "max_tokens" and "max_completion_tokens" in error.message:
+            self._limit_field = "max_completion_tokens"
+            return True
+        return False
+
+    async def _pieces(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         calls: dict[int, _GrowingCall] = {}
-        reason, usage = "", {}
-        try:
-            async with aclosing(self._chunks(body)) as chunks:
-                async for chunk in chunks:
-                    if chunk.usage is not None:
-                        usage = _usage(chunk.usage)
-                    for choice in chunk.choices[:1]:
-                        reason = choice.finish_reason or reason
-                        _grow(calls, choice.delta.tool_calls or ())
-                        if choice.delta.content:
-                            yield Text(choice.delta.content)
-        except httpx2.TimeoutException as error:
-            raise BackendError("the language model did not answer in time") from error
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise BackendError(f"the language model cannot be reached: {error}") from error
-        if not reason:
-            raise BackendError("the language model broke off its answer")
-        for _, call in sorted(calls.items()):
-            yield Call(call.call_id, call.name, call.arguments or "{}")
-        yield Finished(reason, usage)
+        reason = ""
+        usage: Mapping[str, int] = {}
+        async with aclosing(self._chunks(body)) as chunks:
+            async for chunk in chunks:
+                if chunk.usage is not None:
+                    usage = _usage(chunk.usage)
+                for choice in chunk.choices[:1]:
+                    reason = choice.finish_reason or reason
+                    _grow(calls, choice.delta.tool_calls or ())
+                    if choice.delta.content:
+                        yield Text(choice.delta.content)
+        for index, call in sorted(calls.items()):
+            call_id = call.call_id or f"call_{secrets.token_hex(8)}_{index}"
+            yield Call(call_id, call.name, call.arguments or "{}")
+        yield Finished(reason or "stop", usage)
 
     async def _chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[_Chunk, None]:
         content = msgspec.json.encode(body)
         headers = {"content-type": "application/json", "accept": "text/event-stream"}
-        request = self._client.stream("POST", "chat/completions", content=content, headers=headers)
-        async with request as response:
-            if response.status_code >= 400:
-                await response.aread()
-                raise BackendError(
-                    f"the language model answered {response.status_code}: "
-                    f"{response.text[:MAX_ERROR_CHARACTERS]}"
-                )
-            async for line in response.aiter_lines():
+        request = self._server.post("chat/completions", content=content, headers=headers)
+        over = False
+        async with request as answer, aclosing(answer.lines()) as lines:
+            async for line in lines:
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or not data:
                     continue
@@ -188,7 +215,11 @@ class ChatModel:
                 if chunk.error is not None:
                     message = str(chunk.error.get("message", ""))[:MAX_ERROR_CHARACTERS]
                     raise BackendError(f"the language model failed: {message}")
+                over = over or any(choice.finish_reason for choice in chunk.choices[:1])
                 yield chunk
+        # Servers that send no [DONE] are known; those that give neither have broken off.
+        if not over:
+            raise BackendError("the language model broke off its answer")
 
 
 def _grow(calls: dict[int, _GrowingCall], deltas: Sequence[_CallDelta]) -> None:
@@ -201,8 +232,11 @@ def _grow(calls: dict[int, _GrowingCall], deltas: Sequence[_CallDelta]) -> None:
 
 
 def _usage(usage: _Usage) -> dict[str, int]:
-    return {
+    told = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
+    if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens:
+        told["cached_tokens"] = usage.prompt_tokens_details.cached_tokens
+    return told

@@ -1,13 +1,18 @@
 """What every cascade conversation shares: the models, their processes and connections."""
 
 import asyncio
+from collections.abc import Callable
 
+from bridge.backends.base import Pcm
 from bridge.backends.cascade.llm import ChatModel
-from bridge.backends.cascade.settings import CascadeSettings
-from bridge.backends.cascade.stt import PocketSphinx, SpeechToText
+from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
+from bridge.backends.cascade.stt import Hints, PocketSphinx, SpeechToText, Wanted
+from bridge.backends.cascade.stt_openai import HttpSpeechToText
+from bridge.backends.cascade.stt_realtime import RealtimeSpeechToText
 from bridge.backends.cascade.tts import EspeakVoice, TextToSpeech
+from bridge.backends.cascade.tts_openai import HttpTextToSpeech
 from bridge.backends.cascade.vad import VadBatch, load_silero
-from bridge.errors import ConfigError
+from bridge.errors import BackendError, ConfigError
 
 
 class Parts:
@@ -26,10 +31,19 @@ class Parts:
         tts: TextToSpeech | None = None,
     ) -> None:
         _check("cascade.vad", settings.vad, "silero")
+        self.settings = settings
         self.chat = chat or ChatModel(settings)
-        self.stt = stt or _make_stt(settings)
-        self.tts = tts or _make_tts(settings)
+        self.stt = stt or _make_stt(settings.stt)
+        self.tts = tts or _make_tts(settings.tts)
         self._vad: VadBatch | None = None
+
+    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted) -> str:
+        """One attempt, for as long as it may take. Raises BridgeError."""
+        try:
+            async with asyncio.timeout(self.settings.stt.timeout_s):
+                return await self.stt.transcribe(pcm, hints, wanted)
+        except TimeoutError:
+            raise BackendError("the speech recogniser did not answer in time") from None
 
     def load_vad(self) -> VadBatch:
         """Raises ConfigError."""
@@ -55,14 +69,23 @@ class Parts:
             self._vad.close()
 
 
-def _make_stt(settings: CascadeSettings) -> SpeechToText:
-    _check("cascade.stt", settings.stt, "pocketsphinx")
-    return PocketSphinx(settings.stt_workers)
+def _make_stt(settings: SttSettings) -> SpeechToText:
+    makers: dict[str, Callable[[], SpeechToText]] = {
+        "pocketsphinx": lambda: PocketSphinx(settings.workers),
+        "openai": lambda: HttpSpeechToText(settings),
+        "openai-realtime": lambda: RealtimeSpeechToText(settings),
+    }
+    _check("cascade.stt.kind", settings.kind, *makers)
+    return makers[settings.kind]()
 
 
-def _make_tts(settings: CascadeSettings) -> TextToSpeech:
-    _check("cascade.tts", settings.tts, "espeak-ng")
-    return EspeakVoice(settings.tts_voice)
+def _make_tts(settings: TtsSettings) -> TextToSpeech:
+    makers: dict[str, Callable[[], TextToSpeech]] = {
+        "espeak-ng": lambda: EspeakVoice(settings.voice),
+        "openai": lambda: HttpTextToSpeech(settings),
+    }
+    _check("cascade.tts.kind", settings.kind, *makers)
+    return makers[settings.kind]()
 
 
 def _check(setting: str, value: str, *known: str) -> None:

@@ -1,20 +1,53 @@
 """What a cascade is made of: the choice of parts, as the configuration names them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SttSettings:
+    """Speech to text."""
+
+    kind: str = "pocketsphinx"
+    """pocketsphinx, openai (HTTP), openai-realtime (WebSocket)."""
+    base_url: str = ""
+    """Of an OpenAI-compatible server, `/v1` included; a query in it is sent along by WebSocket."""
+    api_key: str = ""
+    model: str = ""
+    """The server's name for it."""
+    language: str = ""
+    """What is spoken where the session does not say; empty: the server finds out."""
+    timeout_s: float = 10.0
+    workers: int = 1
+    """Recogniser processes here; each takes one utterance at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TtsSettings:
+    """Text to speech."""
+
+    kind: str = "espeak-ng"
+    """espeak-ng, openai (HTTP)."""
+    base_url: str = ""
+    api_key: str = ""
+    model: str = ""
+    voice: str = ""
+    """In place of OpenAI's voices; a session may ask for another of the server's."""
+    sample_rate: int = 24_000
+    """Of the PCM that the server sends, where its answer does not say."""
+    timeout_s: float = 5.0
+    """To the first sound of a sentence, and between two pieces of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CascadeSettings:
     vad: str = "silero"
-    stt: str = "pocketsphinx"
-    stt_workers: int = 1
-    """Recogniser processes; each takes one utterance at a time."""
+    stt: SttSettings = field(default_factory=SttSettings)
+    tts: TtsSettings = field(default_factory=TtsSettings)
     llm_base_url: str = ""
     """Of an OpenAI-compatible server, `/v1` included; unused by `scripted:` models."""
     llm_model: str = "scripted:receptionist"
     llm_api_key: str = ""
-    tts: str = "espeak-ng"
-    tts_voice: str = "en-us"
-    """What OpenAI's voice names fall back to."""
+    llm_timeout_s: float = 10.0
+    """To the first token, and between two of them."""
     script_path: str = ""
     """A YAML file to use in place of the scripted model's own."""

@@ -1,12 +1,12 @@
-"""Speech to text: the protocol of a recogniser, and PocketSphinx behind a bounded queue."""
+"""Speech to text: the protocols of recognisers, and PocketSphinx behind a bounded queue."""
 
 import asyncio
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bridge.backends.base import Pcm
 from bridge.backends.cascade import pipes
@@ -31,12 +31,30 @@ class Hints:
     """How long the caller may pause without having finished; 0: as the session says."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a session says of the transcripts it wants."""
+
+    language: str = ""
+    prompt: str = ""
+
+    @classmethod
+    def parse(cls, transcription: Mapping[str, Any] | None) -> "Wanted":
+        """From a validated `audio.input.transcription`."""
+        fields = transcription or {}
+        languages = fields.get("languages") or ()
+        language = fields.get("language") or (next(iter(languages)) if len(languages) == 1 else "")
+        keywords = ", ".join(fields.get("keywords") or ())
+        prompt = " ".join(filter(None, (fields.get("prompt"), keywords)))
+        return cls(str(language), prompt)
+
+
 class SpeechToText(Protocol):
     async def start(self) -> None:
         """Raises ConfigError or BackendError."""
         ...
 
-    async def transcribe(self, pcm: Pcm, hints: Hints | None) -> str:
+    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted) -> str:
         """The words of one utterance, "" if there are none; `hints` None: no expectation.
 
         Raises:
@@ -46,6 +64,29 @@ class SpeechToText(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Utterance(Protocol):
+    """Speech on its way to a recogniser while it is still spoken."""
+
+    def push(self, pcm: Pcm) -> None: ...
+
+    async def finish(self) -> str:
+        """All words, once everything was pushed. Raises BackendError."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody wants the words. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """A recogniser that hears words before the utterance has ended."""
+
+    def listen(self, wanted: Wanted, on_delta: Callable[[str], None]) -> Utterance:
+        """`on_delta` gets further words as they are heard."""
+        ...
 
 
 @dataclass(slots=True)
@@ -82,7 +123,7 @@ class PocketSphinx:
         for number, worker in enumerate(self._workers):
             _ = self._tasks.spawn(self._serve(worker), name=f"worker-{number}")
 
-    async def transcribe(self, pcm: Pcm, hints: Hints | None) -> str:
+    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted = Wanted()) -> str:
         if hints is not None and not hints.phrases:
             return ""
         await self.start()

@@ -55,8 +55,8 @@ class TextToSpeech(Protocol):
 class EspeakVoice:
     """One process speaks for all calls, a sentence at a time, at about -20 dBFS of speech."""
 
-    def __init__(self, default_voice: str = "en-us") -> None:
-        self._default_voice = default_voice
+    def __init__(self, default_voice: str = "") -> None:
+        self._default_voice = default_voice or "en-us"
         self._worker = Worker(PROGRAM)
         self._lock = asyncio.Lock()
         self._job = 0

@@ -25,7 +25,7 @@ from bridge.backends.cascade.backend import CascadeBackend
 from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
-from bridge.backends.cascade.stt import Hints
+from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.errors import BackendError
 from bridge.ids import ItemId, ResponseId
 
@@ -228,7 +228,7 @@ class Broken:
     async def start(self) -> None:
         pass
 
-    async def transcribe(self, pcm: Pcm, hints: Hints | None) -> str:
+    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted) -> str:
         raise BackendError("the recogniser failed")
 
     async def speak(

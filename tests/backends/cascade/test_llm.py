@@ -83,7 +83,12 @@ def test_text_comes_as_it_is_generated() -> None:
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     assert pieces_of(server) == [Text("Hi"), Text(" there"), Finished("stop", usage)]
     assert server.authorization == "bearer sesame"
-    assert server.request == {"model": "m", "messages": HELLO, "stream": True}
+    assert server.request == {
+        "model": "m",
+        "messages": HELLO,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
 
 
 def test_calls_are_put_together() -> None:

@@ -267,7 +267,7 @@ class SipLegs:
             self._refuse(event, error, RETRY_LATER)
             return
         try:
-            media = self._media(terms, secure=event.flow.transport in SECURE)
+            media = self._media(terms, event.flow)
         except BridgeError as error:
             self._policy.released(terms)
             self._refuse(event, error, RETRY_LATER)
@@ -292,14 +292,15 @@ class SipLegs:
         self._legs[event.usage] = leg
         self._on_incoming(leg)
 
-    def _media(self, terms: LegTerms, *, secure: bool) -> SipMedia:
+    def _media(self, terms: LegTerms, flow: Flow) -> SipMedia:
         """Raises OverloadedError when no port is free."""
         settings = SipMediaSettings(
             self.settings.media_address,
             self._cname,
+            signalling=flow.remote[0],
             codecs=terms.codecs or self.settings.codecs,
             srtp=terms.srtp,
-            secure_signalling=secure,
+            secure_signalling=flow.transport in SECURE,
             allow_insecure_keys=terms.allow_insecure_keys,
         )
         return SipMedia(self._ports.open(), settings, rng=self._rng)
@@ -327,7 +328,7 @@ class SipLegs:
         way = self._to_phone(order.target) if order.registered else None
         way = way or _Way(order.target, await self._flows(order.target))
         secure = way.flows[0].transport in SECURE
-        media = self._media(order.terms, secure=secure)
+        media = self._media(order.terms, way.flows[0])
         host = self.settings.advertised_address
         try:
             leg = SipLeg(self, media, direction="outbound", terms=order.terms)

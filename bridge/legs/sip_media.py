@@ -16,8 +16,9 @@ from bridge.sdp.negotiation import NegotiatedMedia, accept_answer, answer, offer
 
 @dataclass(frozen=True, slots=True)
 class SipMediaSettings:
-    """`address` goes into SDP. Keys are exchanged if `secure_signalling` (the flow of the call is
-    TLS or WSS), or `allow_insecure_keys`."""
+    """`address` goes into SDP; `signalling` is the host that the far end signals from. Keys are
+    exchanged if `secure_signalling` (the flow of the call is TLS or WSS), or
+    `allow_insecure_keys`."""
 
     address: str
     cname: str
@@ -25,6 +26,7 @@ class SipMediaSettings:
     srtp: SrtpPolicy = "off"
     secure_signalling: bool = False
     allow_insecure_keys: bool = False
+    signalling: str = ""
 
 
 class SipMedia:
@@ -105,7 +107,7 @@ class SipMedia:
         )
 
     def _use(self, media: NegotiatedMedia) -> None:
-        self.socket.set_remote(media.remote, media.remote_rtcp)
+        self.socket.set_remote(media.remote, media.remote_rtcp, near=self._settings.signalling)
         codec = codecs.by_name(media.codec)
         if self.stream is None:
             self.stream = AudioStream(

@@ -2,15 +2,19 @@
 one source that proves itself.
 
 Anyone can send to an open port. Following the first packet hands the call's audio to whoever sprays
-the port range, so a stranger must keep up one steady stream while the SDP address stays silent.
+the port range, so a stranger must keep up one steady stream while the SDP address stays silent, and
+waits for whoever sends from where the SDP or the signalling came from. Where there are keys, no
+source is believed without a packet under them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bridge.rtp.packet import HEADER, HEADER_LENGTH, is_rtcp
 
 Endpoint = tuple[str, int]
+Proof = Callable[[bytes], bool]
 
 MIN_RUN = 5
 """Packets in sequence, of one SSRC, before a source other than the SDP address is believed."""
@@ -19,8 +23,11 @@ MIN_RUN_S = 0.06
 """A burst proves nothing: five packets of 20 ms speech span 80 ms, and within that time an honest
 SDP address has sent too."""
 
+MIN_FAR_RUN_S = 0.25
+"""The same for a host that neither the SDP nor the signalling came from, when both are known."""
+
 FRESH_S = 1.0
-"""How long a source at the SDP's own IP keeps others waiting."""
+"""How long a source that is near keeps others waiting."""
 
 MAX_CANDIDATES = 8
 
@@ -35,12 +42,34 @@ class _Run:
 
 
 class SourceLatch:
-    """`source` is where valid packets come from and where ours go; None before `set_remote`."""
+    """`source` is where valid packets come from and where ours go; None before `set_remote`.
 
-    __slots__ = ("_candidates", "_control", "_locked", "_remote", "_remote_control", "source")
+    `genuine` and `genuine_control` tell whether a datagram is under the call's keys, if it has any:
+    asked only of datagrams that would change where ours go. `stale` is the SSRC, as octets, of who
+    had the port before, and may be sending still.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_candidates",
+        "_control",
+        "_last",
+        "_locked",
+        "_near",
+        "_remote",
+        "_remote_control",
+        "_stale",
+        "genuine",
+        "genuine_control",
+        "source",
+    )
+
+    def __init__(self, *, stale: bytes = b"") -> None:
         self.source: Endpoint | None = None
+        self.genuine: Proof | None = None
+        self.genuine_control: Proof | None = None
+        self._near = ""
+        self._last = b""  # RTP that was admitted
+        self._stale = stale
         self._remote: Endpoint | None = None
         self._remote_control: Endpoint | None = None
         self._control: Endpoint | None = None
@@ -52,21 +81,31 @@ class SourceLatch:
         return self._remote
 
     @property
+    def ssrc(self) -> bytes:
+        """Of what was admitted last; empty before."""
+        return self._last[8:12]
+
+    @property
     def latched(self) -> bool:
         """Whether packets go to and come from an address the SDP did not name."""
         return self.source != self._remote
 
-    def set_remote(self, rtp: Endpoint | None, control: Endpoint | None = None) -> None:
+    def set_remote(
+        self, rtp: Endpoint | None, control: Endpoint | None = None, *, near: str = ""
+    ) -> None:
         """The addresses of a new or repeated SDP; the RTCP port is the next one unless given.
+        `near` is the host that the signalling comes from: behind a NAT, media mostly does too.
 
         An address repeated keeps the source found so far and lets another prove itself.
         Raises ValueError if a host is not an IP address.
         """
+        near = str(ip_address(near)) if near else ""
         rtp = _usable(rtp)
         if rtp != self._remote:
             self.source = rtp
             self._control = None
         self._remote = rtp
+        self._near = near
         self._remote_control = _usable(control) or _beside(rtp)
         self._locked = False
         self._candidates.clear()
@@ -86,27 +125,51 @@ class SourceLatch:
             if not self._locked:
                 self._locked = True
                 self._candidates.clear()
+            self._last = data
             return True
-        if self._remote is None or (self._locked and source != self._remote):
+        if self._remote is None or (self._locked and not self._wins_back(source)):
             return False
         if not self._proven(data, source, now):
             return False
         self.source = source
         self._control = None
         self._locked = True
+        self._last = data
         self._candidates.clear()
         return True
 
-    def admits_control(self, source: Endpoint) -> bool:
-        """Whether RTCP from this source belongs to the call: the port of RTCP is often remapped,
-        so once RTP came the IP suffices."""
-        known = self._locked and self.source is not None and source[0] == self.source[0]
-        if not known and (source != self._remote_control or self.latched):
+    def admits_control(self, data: bytes, source: Endpoint) -> bool:
+        """Whether this RTCP belongs to the call. It comes from where the SDP says; but its port is
+        often remapped, so a packet of the SSRC we hear suffices, from the host we hear."""
+        if source == self._control:
+            return True
+        if source == self._remote_control and not self.latched:
+            self._control = source
+            return True
+        if not self._remapped(data, source):
+            return False
+        if self.genuine_control is not None and not self.genuine_control(data):
             return False
         self._control = source
         return True
 
+    def _remapped(self, data: bytes, source: Endpoint) -> bool:
+        if not self._locked or self.source is None or source[0] != self.source[0]:
+            return False
+        if self._control is not None and self._control == self._remote_control:
+            return False
+        return data[4:8] == self.ssrc
+
+    def _wins_back(self, source: Endpoint) -> bool:
+        """Whether a source may take the call from the one that has it."""
+        if source == self._remote:
+            return True
+        held_by = self.source
+        return held_by is not None and self._is_near(source) and not self._is_near(held_by)
+
     def _proven(self, data: bytes, source: Endpoint, now: float) -> bool:
+        if data[8:12] == self._stale:
+            return False
         _, _, sequence_number, _, ssrc = HEADER.unpack_from(data)
         run = self._candidates.get(source)
         if run is None:
@@ -122,17 +185,26 @@ class SourceLatch:
             run.started_at = now
             return False
         run.count += 1
-        if run.count < MIN_RUN or now - run.started_at < MIN_RUN_S:
+        near = self._is_near(source)
+        lasts = MIN_RUN_S if near or not self._near else MIN_FAR_RUN_S
+        if run.count < MIN_RUN or now - run.started_at < lasts:
             return False
-        return self._at_remote_host(source) or not self._rival(now)
+        if not near and self._rival(now):
+            return False
+        if self.genuine is not None and not self.genuine(data):
+            run.count = 0
+            return False
+        return True
 
-    def _at_remote_host(self, source: Endpoint) -> bool:
-        return self._remote is not None and source[0] == self._remote[0]
+    def _is_near(self, source: Endpoint) -> bool:
+        """At the SDP's own IP, or the signalling's."""
+        remote = self._remote
+        return source[0] == self._near or (remote is not None and source[0] == remote[0])
 
     def _rival(self, now: float) -> bool:
-        """Whether the SDP's own IP is sending from some port."""
+        """Whether somebody near is sending from some port."""
         return any(
-            self._at_remote_host(source) and now - run.seen_at < FRESH_S
+            self._is_near(source) and now - run.seen_at < FRESH_S
             for source, run in self._candidates.items()
         )
 

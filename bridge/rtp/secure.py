@@ -16,6 +16,8 @@ class Datagrams(Protocol):
     on_rtp: Received | None
     on_rtcp: Received | None
 
+    def demand_proof(self, rtp: Callable[[bytes], bool], rtcp: Callable[[bytes], bool]) -> None: ...
+
     def send(self, data: bytes) -> None: ...
 
     def send_rtcp(self, data: bytes) -> None: ...
@@ -49,6 +51,9 @@ class SecureWire:
         self._on_rtcp = on_rtcp
         socket.on_rtp = self._receive
         socket.on_rtcp = self._receive_rtcp
+        socket.demand_proof(self._proves, self._proves_rtcp)
+        # A packet can be decrypted once: the second time is a replay.
+        self._proof: tuple[bytes, bytes] | None = None
 
     def send(self, data: bytes, /) -> None:
         try:
@@ -67,17 +72,40 @@ class SecureWire:
             self._socket.send_rtcp(protected)
 
     def _receive(self, data: bytes, now: float) -> None:
-        try:
-            plain = self.session.unprotect(data)
-        except RtpError:
-            self.stats.rejected += 1
-        else:
-            self._on_rtp(plain, now)
+        plain = self._proven(data)
+        if plain is None:
+            try:
+                plain = self.session.unprotect(data)
+            except RtpError:
+                self.stats.rejected += 1
+                return
+        self._on_rtp(plain, now)
 
     def _receive_rtcp(self, data: bytes, now: float) -> None:
+        plain = self._proven(data)
+        if plain is None:
+            try:
+                plain = self.session.unprotect_rtcp(data)
+            except RtpError:
+                self.stats.rejected_rtcp += 1
+                return
+        self._on_rtcp(plain, now)
+
+    def _proven(self, data: bytes) -> bytes | None:
+        """The plain text of what has just been found genuine."""
+        proof, self._proof = self._proof, None
+        return proof[1] if proof is not None and proof[0] is data else None
+
+    def _proves(self, data: bytes) -> bool:
+        return self._decrypts(self.session.unprotect, data)
+
+    def _proves_rtcp(self, data: bytes) -> bool:
+        return self._decrypts(self.session.unprotect_rtcp, data)
+
+    def _decrypts(self, unprotect: Callable[[bytes], bytes], data: bytes) -> bool:
         try:
-            plain = self.session.unprotect_rtcp(data)
+            self._proof = data, unprotect(data)
         except RtpError:
-            self.stats.rejected_rtcp += 1
-        else:
-            self._on_rtcp(plain, now)
+            self._proof = None
+            return False
+        return True

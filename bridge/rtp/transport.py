@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bridge.errors import ConfigError, OverloadedError
-from bridge.rtp.latching import Endpoint, SourceLatch
+from bridge.rtp.latching import Endpoint, Proof, SourceLatch
 
 QUARANTINE_S = 30.0
 """A closed port stays out of use until the peer of its last call has surely stopped sending."""
@@ -49,15 +49,21 @@ class RtpSocket:
     """A bound pair of UDP ports. `on_rtp` and `on_rtcp` get what the peer sends, when polled."""
 
     def __init__(
-        self, rtp: socket.socket, rtcp: socket.socket, release: Callable[[], None] | None = None
+        self,
+        rtp: socket.socket,
+        rtcp: socket.socket,
+        release: Callable[[bytes], None] | None = None,
+        *,
+        stale: bytes = b"",
     ) -> None:
+        """`release` gets the SSRC that was heard last; `stale` is such a one of an earlier call."""
         self.on_rtp: Received | None = None
         self.on_rtcp: Received | None = None
         self.stats = RtpSocketStats()
         self._rtp = rtp
         self._rtcp = rtcp
         self._release = release
-        self._latch = SourceLatch()
+        self._latch = SourceLatch(stale=stale)
         self._poller: RtpPoller | None = None
         self._closed = False
         name = rtp.getsockname()
@@ -73,9 +79,16 @@ class RtpSocket:
     def remote(self, endpoint: Endpoint | None) -> None:
         self.set_remote(endpoint)
 
-    def set_remote(self, rtp: Endpoint | None, rtcp: Endpoint | None = None) -> None:
-        """As `remote`, with the RTCP address when the SDP names one (RFC 3605)."""
-        self._latch.set_remote(rtp, rtcp)
+    def set_remote(
+        self, rtp: Endpoint | None, rtcp: Endpoint | None = None, *, near: str = ""
+    ) -> None:
+        """As `remote`, with the RTCP address when the SDP names one (RFC 3605), and the host that
+        the signalling comes from."""
+        self._latch.set_remote(rtp, rtcp, near=near)
+
+    def demand_proof(self, rtp: Proof, rtcp: Proof) -> None:
+        """From now on no other source is believed without a datagram that these find genuine."""
+        self._latch.genuine, self._latch.genuine_control = rtp, rtcp
 
     @property
     def source(self) -> Endpoint | None:
@@ -147,7 +160,7 @@ class RtpSocket:
         if datagram is None:
             return False
         data, source = datagram
-        if not self._latch.admits_control(source):
+        if not self._latch.admits_control(data, source):
             self.stats.dropped_source += 1
         elif not 4 <= len(data) <= DATAGRAM_SIZE:
             self.stats.malformed += 1
@@ -193,7 +206,7 @@ class RtpSocket:
         self._rtp.close()
         self._rtcp.close()
         if self._release is not None:
-            self._release()
+            self._release(self._latch.ssrc)
 
 
 class RtpPoller:
@@ -267,6 +280,7 @@ class PortPool:
         self._next = (rng or random.SystemRandom()).randrange(len(self._pairs))
         self._open: set[int] = set()
         self._quarantine: dict[int, float] = {}
+        self._stale: dict[int, bytes] = {}
         try:
             is_v6 = ip_address(host).version == 6
         except ValueError as error:
@@ -321,9 +335,12 @@ class PortPool:
             raise
         self._open.add(port)
         rtp, rtcp = bound
-        return RtpSocket(rtp, rtcp, lambda: self._released(port))
+        stale = self._stale.pop(port, b"")
+        return RtpSocket(rtp, rtcp, lambda ssrc: self._released(port, ssrc), stale=stale)
 
-    def _released(self, port: int) -> None:
+    def _released(self, port: int, ssrc: bytes) -> None:
+        if ssrc:
+            self._stale[port] = ssrc
         self._open.discard(port)
         self._quarantine[port] = self._clock() + QUARANTINE_S
 

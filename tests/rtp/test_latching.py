@@ -2,6 +2,7 @@ import pytest
 
 from bridge.rtp.latching import MAX_CANDIDATES, Endpoint, SourceLatch
 from bridge.rtp.packet import RtpPacket
+from bridge.rtp.rtcp import ReceiverReport
 
 SDP: Endpoint = ("192.0.2.10", 4000)
 SAME_IP: Endpoint = ("192.0.2.10", 61000)
@@ -10,6 +11,10 @@ STRANGER: Endpoint = ("203.0.113.66", 5004)
 
 def rtp(sequence_number: int, ssrc: int = 1) -> bytes:
     return bytes(RtpPacket(0, False, sequence_number & 0xFFFF, 0, ssrc, b"\xff" * 160))
+
+
+def rtcp(ssrc: int = 1) -> bytes:
+    return bytes(ReceiverReport(ssrc))
 
 
 def latch_to(remote: Endpoint = SDP) -> SourceLatch:
@@ -208,21 +213,96 @@ def test_no_rtcp_beside_the_last_port() -> None:
 
 def test_rtcp_is_answered_where_it_came_from() -> None:
     latch = latch_to()
-    assert not latch.admits_control(("192.0.2.10", 33333))
-    assert latch.admits_control(("192.0.2.10", 4001))
+    assert not latch.admits_control(rtcp(), ("192.0.2.10", 33333))
+    assert latch.admits_control(rtcp(), ("192.0.2.10", 4001))
     send(latch, SAME_IP, 5)
-    assert latch.admits_control(("192.0.2.10", 33333))
+    assert latch.admits_control(rtcp(), ("192.0.2.10", 33333))
     assert latch.control == ("192.0.2.10", 33333)
-    assert not latch.admits_control(("203.0.113.66", 4001))
+    assert not latch.admits_control(rtcp(), ("203.0.113.66", 4001))
 
 
 def test_rtcp_of_the_sdp_address_is_foreign_once_latched_elsewhere() -> None:
     latch = latch_to()
     send(latch, STRANGER, 5)
-    assert not latch.admits_control(("192.0.2.10", 4001))
-    assert latch.admits_control(("203.0.113.66", 5005))
+    assert not latch.admits_control(rtcp(), ("192.0.2.10", 4001))
+    assert latch.admits_control(rtcp(), ("203.0.113.66", 5005))
 
 
 def test_addresses_compare_by_value() -> None:
     latch = latch_to(("2001:DB8:0:0::1", 4000))
     assert latch.admits(rtp(0), ("2001:db8::1", 4000), 0.0)
+
+
+def test_rtcp_from_another_port_must_be_of_the_ssrc_that_is_heard() -> None:
+    latch = latch_to()
+    send(latch, SAME_IP, 5)
+    assert not latch.admits_control(rtcp(9), ("192.0.2.10", 33333))
+    assert latch.control == ("192.0.2.10", 61001)
+
+
+def test_rtcp_that_came_from_where_the_sdp_says_does_not_move() -> None:
+    latch = latch_to()
+    send(latch, SDP, 5)
+    assert latch.admits_control(rtcp(9), ("192.0.2.10", 4001))
+    assert not latch.admits_control(rtcp(), ("192.0.2.10", 33333))
+    assert latch.control == ("192.0.2.10", 4001)
+
+
+def test_under_keys_nobody_is_believed_without_them() -> None:
+    latch = latch_to()
+    asked: list[bytes] = []
+
+    def genuine(data: bytes) -> bool:
+        asked.append(data)
+        return RtpPacket.parse(data).ssrc == 1
+
+    latch.genuine = latch.genuine_control = genuine
+    assert not any(send(latch, STRANGER, 50, ssrc=9))
+    assert len(asked) == 10
+    assert send(latch, SAME_IP, 5)[-1]
+    asked.clear()
+    send(latch, SAME_IP, 5, first=5, at=0.1)
+    assert not asked
+    latch.genuine_control = lambda data: False
+    assert not latch.admits_control(rtcp(), ("192.0.2.10", 33333))
+
+
+NEAR = "198.51.100.20"
+
+
+def test_a_stranger_waits_for_the_host_of_the_signalling() -> None:
+    latch = SourceLatch()
+    latch.set_remote(("10.0.0.5", 4000), near=NEAR)
+    admitted = []
+    for n in range(10):
+        latch.admits(rtp(n), (NEAR, 61000), n * 0.02)
+        admitted.append(latch.admits(rtp(n, ssrc=9), STRANGER, n * 0.02))
+    assert not any(admitted)
+    assert latch.source == (NEAR, 61000)
+
+
+def test_the_host_of_the_signalling_wins_the_call_back_once() -> None:
+    latch = SourceLatch()
+    latch.set_remote(("10.0.0.5", 4000), near=NEAR)
+    assert send(latch, STRANGER, 20)[-1]
+    assert send(latch, (NEAR, 61000), 5, at=1.0)[-1]
+    assert not any(send(latch, (NEAR, 62000), 20, at=2.0))
+    assert not any(send(latch, STRANGER, 20, at=3.0))
+    assert send(latch, ("10.0.0.5", 4000), 5, at=4.0)[-1]
+
+
+def test_a_host_that_is_named_nowhere_must_last_longer() -> None:
+    latch = SourceLatch()
+    latch.set_remote(("10.0.0.5", 4000), near=NEAR)
+    admitted = send(latch, STRANGER, 20)
+    assert admitted.index(True) == 13
+    latch.set_remote(("10.0.0.6", 4000), near=NEAR)
+    assert send(latch, (NEAR, 61000), 5, at=1.0) == [False, False, False, False, True]
+
+
+def test_who_had_the_port_before_is_believed_at_the_sdp_address_only() -> None:
+    latch = SourceLatch(stale=(1).to_bytes(4, "big"))
+    latch.set_remote(SDP)
+    assert not any(send(latch, SAME_IP, 50))
+    assert latch.admits(rtp(0), SDP, 1.0)
+    assert latch.ssrc == (1).to_bytes(4, "big")

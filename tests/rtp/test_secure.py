@@ -17,6 +17,10 @@ class Ports:
     on_rtcp: Callable[[bytes, float], None] | None = None
     rtp: list[bytes] = field(default_factory=list)
     rtcp: list[bytes] = field(default_factory=list)
+    proofs: list[Callable[[bytes], bool]] = field(default_factory=list)
+
+    def demand_proof(self, rtp: Callable[[bytes], bool], rtcp: Callable[[bytes], bool]) -> None:
+        self.proofs = [rtp, rtcp]
 
     def send(self, data: bytes) -> None:
         self.rtp.append(data)
@@ -86,3 +90,21 @@ def test_what_cannot_be_encrypted_is_not_sent() -> None:
     wire.send(packet(1))
     wire.send_rtcp(b"short")
     assert (len(ports.rtp), len(ports.rtcp), wire.stats.unsent) == (1, 0, 2)
+
+
+def test_what_was_asked_for_as_a_proof_is_heard_once() -> None:
+    _, ports, heard, peer = make_wire()
+    assert ports.on_rtp is not None
+    assert ports.on_rtcp is not None
+    proves, proves_rtcp = ports.proofs
+    sent, report = peer.protect(packet(1)), peer.protect_rtcp(REPORT)
+    assert proves(sent)
+    ports.on_rtp(sent, 1.0)
+    assert proves_rtcp(report)
+    ports.on_rtcp(report, 1.1)
+    assert heard == Heard([(packet(1), 1.0)], [(REPORT, 1.1)])
+    assert not proves(sent)
+    assert not proves(packet(2))
+    assert not proves_rtcp(report)
+    ports.on_rtp(sent, 1.2)
+    assert len(heard.rtp) == 1

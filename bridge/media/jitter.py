@@ -179,6 +179,9 @@ class JitterBuffer:
                 self._expected = sequence
             elif not self._restarts_at(packet, entry):
                 return
+        else:
+            # Who comes between the packets of a source that goes on is not its successor.
+            self._candidate = None
         if sequence in self._queue:
             self.stats.duplicates += 1
         elif len(self._queue) >= CAPACITY:

@@ -158,7 +158,7 @@ class AudioStream:
             reception = self._reception = Reception(self.codec.clock_rate, ssrc=packet.ssrc)
         if packet.ssrc == reception.ssrc:
             reception.received(packet.sequence_number, timestamp, now)
-        if payload_type == self.telephone_event:
+        if payload_type == self.telephone_event and packet.ssrc == self._jitter.ssrc:
             event = self._dtmf.receive(packet)
             if event is not None:
                 self.press("event", event.digit, now)

@@ -1,24 +1,18 @@
 """Browsers as legs: one offer in, one answer out, then audio and the `oai-events` data channel."""
 
 import asyncio
-import dataclasses
-import ipaddress
 import logging
-import re
 import secrets
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Literal
 
-from aiortc import InvalidStateError, RTCDataChannel, RTCIceCandidate, RTCIceServer
-from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
+from aiortc import InvalidStateError, RTCDataChannel
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
-from bridge.errors import ConfigError
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
-from bridge.legs.webrtc_guard import Dropped, Limits, PeerTransport, check_libraries
-from bridge.legs.webrtc_media import SrtpWire
+from bridge.legs.webrtc_guard import Dropped, Limits
+from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
@@ -32,8 +26,6 @@ CHANNEL_LABEL = "oai-events"
 DRAIN_TIMEOUT_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
 
-_CREDENTIALS = re.compile(r"(?P<scheme>turns?):(?P<user>[^@]*):(?P<secret>[^@:]*)@(?P<rest>.+)")
-
 
 class WebRtcLeg:
     """A browser on the line. Made by `WebRtcLegs.offer`, connecting from then on."""
@@ -45,7 +37,7 @@ class WebRtcLeg:
         self,
         *,
         offer: Offer,
-        peer: PeerTransport,
+        path: MediaPath,
         plane: MediaPlane,
         tasks: TaskOwner,
         limits: Limits,
@@ -54,12 +46,13 @@ class WebRtcLeg:
         self.result: LegResult | None = None
         self.ended: str | None = None
         self._offer = offer
-        self._peer = peer
+        self._path = path
+        self._peer = path.peer
         self._plane = plane
         self._tasks = tasks
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._wire = SrtpWire(peer.connection, peer.dtls)
+        self._wire = path.wire
         self._wire.sends = offer.direction in ("sendrecv", "sendonly")
         self.cname = secrets.token_hex(8)
         self._stream = AudioStream(
@@ -136,40 +129,21 @@ class WebRtcLeg:
 
     def start(self) -> None:
         """Connect in the background; `WebRtcLegs` calls this once the answer exists."""
-        self._peer.dtls.on("statechange", self._dtls_changed)
-        self._peer.ice.on("statechange", self._ice_changed)
+        self._path.on_lost = self._lost
         self._peer.sctp.on("datachannel", self._channel_opened)
         self._connecting = self._tasks.spawn(self._connect(), name="connect")
 
     async def _connect(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
-                await self._handshake()
-        except TimeoutError:
-            log.info("browser did not connect")
-        finally:
-            if self._peer.dtls.state != "connected":
-                self._end("connection_lost")
-        if self.ended is None:
+        offer = self._offer
+        fingerprints = tuple(offer.dtls.fingerprints)
+        remote = Remote(offer.ice, fingerprints, offer.candidates, offer.setup)
+        if not await self._path.connect(remote):
+            self._end("connection_lost")
+        elif self.ended is None:
             await self._connected()
-
-    async def _handshake(self) -> None:
-        offer, peer = self._offer, self._peer
-        connection = peer.connection
-        connection.ice_controlling = bool(offer.ice.iceLite)
-        if offer.setup == "passive":
-            peer.dtls._set_role("server")
-        for candidate in offer.candidates:
-            await connection.add_remote_candidate(candidate_to_aioice(candidate))
-        # The end of the candidates is never told: a page that posts its offer before it gathered
-        # has none, and is found by its own checks.
-        await peer.ice.start(offer.ice)
-        if peer.ice.state == "completed":
-            await peer.dtls.start(offer.dtls)
 
     async def _connected(self) -> None:
         offer = self._offer
-        self._peer.connection.heard()
         self._wire.feed(self._stream, listens=offer.direction in ("sendrecv", "recvonly"))
         self._plane.add(self._stream)
         self._loop.call_soon(self._tell_answered)
@@ -177,14 +151,8 @@ class WebRtcLeg:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
             await self._peer.sctp.start(capabilities, offer.sctp_port)
 
-    def _dtls_changed(self) -> None:
-        if self._peer.dtls.state in ("closed", "failed"):
-            lost = self._peer.connection.closed or self._peer.dtls.state == "failed"
-            self._end("connection_lost" if lost else "remote_hangup")
-
-    def _ice_changed(self) -> None:
-        if self._peer.ice.state in ("closed", "failed"):
-            self._end("connection_lost")
+    def _lost(self, why: Lost) -> None:
+        self._end(why)
 
     def _channel_opened(self, channel: RTCDataChannel) -> None:
         if channel.label != CHANNEL_LABEL or self._channel is not None:
@@ -240,16 +208,11 @@ class WebRtcLeg:
 
     async def _close(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._say_goodbye()
-                if self._connecting is not None:
-                    self._connecting.cancel()
-                await self._peer.close()
-        except TimeoutError:
-            log.warning("browser's transports did not close in time")
+            await self._say_goodbye()
         finally:
-            self._wire.stop()
-            self._peer.connection.abort()
+            if self._connecting is not None:
+                self._connecting.cancel()
+            await self._path.close()
 
     async def _say_goodbye(self) -> None:
         """Close the data channel so that what was sent before still arrives."""
@@ -267,9 +230,8 @@ class WebRtcLeg:
 
 
 class WebRtcLegs:
-    """Answers offers. `plane` carries the audio; `ice_servers` are STUN and TURN URLs, the
-    latter as `turn:user:secret@host:port`. `advertised_address` stands in the answer in place of
-    our own; `loopback` offers 127.0.0.1 as well. Needs a running loop; raises ConfigError."""
+    """Answers offers. `plane` carries the audio; the rest is as for `Paths`. Needs a running loop;
+    raises ConfigError."""
 
     def __init__(
         self,
@@ -280,15 +242,13 @@ class WebRtcLegs:
         loopback: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        check_libraries()
-        # At INFO aioice tells every address it tries.
-        logging.getLogger("aioice").setLevel(logging.WARNING)
+        self._paths = Paths(
+            ice_servers=ice_servers,
+            advertised_address=advertised_address,
+            loopback=loopback,
+            limits=limits,
+        )
         self._plane = plane
-        self._ice_servers = [_ice_server(url) for url in ice_servers]
-        self._wildcard = _wildcard(advertised_address)
-        self._advertised_address = advertised_address
-        self._loopback = loopback
-        self._limits = limits or Limits()
         self._tasks = TaskOwner("webrtc")
         self._legs: set[WebRtcLeg] = set()
 
@@ -296,25 +256,20 @@ class WebRtcLegs:
         """The leg and the SDP answer, all candidates in it. Raises SdpError, PayloadTooLarge,
         OverloadedError."""
         offer = read_offer(sdp)
-        peer = PeerTransport(
-            ice_servers=self._ice_servers,
-            loopback=self._loopback,
-            wildcard=self._wildcard,
-            limits=self._limits,
-        )
-        with ExitStack() as undo:
-            undo.callback(peer.connection.abort)
-            await peer.gatherer.gather()
-            undo.pop_all()
+        path = await self._paths.open()
         leg = WebRtcLeg(
-            offer=offer, peer=peer, plane=self._plane, tasks=self._tasks, limits=self._limits
+            offer=offer,
+            path=path,
+            plane=self._plane,
+            tasks=self._tasks,
+            limits=self._paths.limits,
         )
         answer = write_answer(
             offer,
             Local(
-                ice=peer.gatherer.getLocalParameters(),
-                fingerprint=peer.dtls.getLocalParameters().fingerprints[0],
-                candidates=tuple(map(self._advertised, peer.gatherer.getLocalCandidates())),
+                ice=path.ice,
+                fingerprint=path.fingerprint,
+                candidates=path.candidates,
                 ssrc=leg.ssrc,
                 cname=leg.cname,
                 session_id=secrets.randbits(62),
@@ -324,46 +279,8 @@ class WebRtcLegs:
         leg.start()
         return leg, answer
 
-    def _advertised(self, candidate: RTCIceCandidate) -> RTCIceCandidate:
-        if self._advertised_address is None:
-            return candidate
-        if candidate.type == "host":
-            return dataclasses.replace(candidate, ip=self._advertised_address)
-        return dataclasses.replace(candidate, relatedAddress=self._advertised_address)
-
     async def close(self) -> None:
         """Hang up all legs and end every task."""
         await asyncio.gather(*(leg.hangup() for leg in self._legs))
         self._legs.clear()
         await self._tasks.close()
-
-
-def _wildcard(advertised: str | None) -> str | None:
-    """Where to listen: on each address of the machine (None), or behind an advertised one."""
-    if advertised is None:
-        return None
-    try:
-        return "::" if ipaddress.ip_address(advertised).version == 6 else "0.0.0.0"
-    except ValueError as error:
-        raise ConfigError(
-            "webrtc.advertised_address takes an IP address, such as 203.0.113.7",
-            param="webrtc.advertised_address",
-        ) from error
-
-
-def _ice_server(url: str) -> RTCIceServer:
-    server = RTCIceServer(urls=url)
-    if match := _CREDENTIALS.fullmatch(url):
-        server = RTCIceServer(
-            urls=f"{match['scheme']}:{match['rest']}",
-            username=match["user"],
-            credential=match["secret"],
-        )
-    try:
-        parse_stun_turn_uri(str(server.urls))
-    except ValueError as error:
-        raise ConfigError(
-            "webrtc.ice_servers takes stun:host:port and turn:user:secret@host:port",
-            param="webrtc.ice_servers",
-        ) from error
-    return server

@@ -5,7 +5,6 @@ quadratic time, and it raises whatever comes to hand at a line it does not like.
 written by hand: what a browser does with it depends on lines that aiortc leaves out.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from aiortc.sdp import MediaDescription, SessionDescription, candidate_to_sdp
 from bridge.audio import codecs
 from bridge.audio.codecs import Codec
 from bridge.errors import PayloadTooLarge, SdpError
+from bridge.sdp.dtls import CREDENTIAL, MAX_CANDIDATES, Candidate
 
 MAX_OFFER_BYTES = 64 * 1024
 MAX_MEDIA = 32
-MAX_CANDIDATES = 32
 MAX_MESSAGE_BYTES = 256 * 1024
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
@@ -64,8 +63,6 @@ _PARSER_ERRORS = (
 )
 # RFC 4566 section 9; what is echoed must not break out of its line.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~/-]{1,64}")
-# RFC 8839 section 5.4 allows fewer characters, browsers have sent others.
-_CREDENTIAL = re.compile(r"[!-~]{4,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +209,7 @@ def _telephone_event(media: MediaDescription, codec: Codec) -> tuple[int | None,
 
 def _ice(media: MediaDescription) -> RTCIceParameters:
     words = (media.ice.usernameFragment, media.ice.password) if media.ice else (None,)
-    if not all(word and _CREDENTIAL.fullmatch(word) for word in words) or media.ice is None:
+    if not all(word and CREDENTIAL.fullmatch(word) for word in words) or media.ice is None:
         raise SdpError("the SDP offer has no ice-ufrag and ice-pwd", param="sdp")
     return media.ice
 
@@ -243,21 +240,14 @@ def _max_message(media: MediaDescription | None) -> int:
     return max(0, media.sctpCapabilities.maxMessageSize)
 
 
+def as_candidate(candidate: RTCIceCandidate) -> Candidate | None:
+    """None for what is malformed."""
+    return Candidate.parse(candidate_to_sdp(candidate))
+
+
 def _usable(candidate: RTCIceCandidate) -> bool:
-    """Nothing that needs DNS (a browser's .local names find us by themselves: its checks come
-    from the address behind them), nothing that would make us send to a whole network."""
-    try:
-        address = ipaddress.ip_address(candidate.ip)
-    except ValueError:
-        return False
-    return (
-        candidate.protocol.lower() == "udp"
-        and candidate.component == 1
-        and 0 < candidate.port < 65536
-        and 0 < candidate.priority < 2**32
-        and not (address.is_multicast or address.is_unspecified or address.is_link_local)
-        and candidate.ip != "255.255.255.255"
-    )
+    read = as_candidate(candidate)
+    return read is not None and read.usable
 
 
 def write_answer(offer: Offer, local: Local) -> str:

@@ -12,10 +12,10 @@ from aioice import stun
 from bridge.audio import codecs
 from bridge.audio.frames import Pcm
 from bridge.errors import ConfigError, SdpError
-from bridge.legs import webrtc
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
 from bridge.legs.webrtc_guard import Dropped, Limits
+from bridge.legs.webrtc_path import ice_server
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc_sdp import CHROMIUM, mutated
 from tests.legs.webrtc_browser import Browser, Ear, loudest
@@ -244,6 +244,22 @@ def test_an_offerer_that_insists_on_being_the_dtls_client_may() -> None:
     run(scene)
 
 
+def test_a_lite_offerer_is_met_by_a_dtls_client() -> None:
+    """It leaves the checks to us, which says nothing about who begins with DTLS."""
+
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser()
+        offer = (await browser.offer()).replace("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n")
+        leg, answer = await legs.offer(offer)
+        ear = listening(leg)
+        assert "a=setup:active" in answer
+        await browser.accept(answer)
+        assert await ear.hears() == ("answered", "")
+        await browser.close()
+
+    run(scene)
+
+
 class StunServer(asyncio.DatagramProtocol):
     """Tells everybody that they come from 203.0.113.7."""
 
@@ -370,7 +386,7 @@ def test_mutated_offers_leave_nothing_but_sdp_errors() -> None:
 
 
 def test_ice_servers_may_carry_credentials() -> None:
-    server = webrtc._ice_server("turn:user:secret@turn.example.com:3478?transport=tcp")
+    server = ice_server("turn:user:secret@turn.example.com:3478?transport=tcp")
     assert (server.urls, server.username, server.credential) == (
         "turn:turn.example.com:3478?transport=tcp",
         "user",

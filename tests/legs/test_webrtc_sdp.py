@@ -6,7 +6,8 @@ from aiortc.sdp import SessionDescription
 
 from bridge.audio import codecs
 from bridge.errors import PayloadTooLarge, SdpError
-from bridge.legs.webrtc_sdp import MAX_CANDIDATES, Local, read_offer, write_answer
+from bridge.legs.webrtc_sdp import Local, read_offer, write_answer
+from bridge.sdp.dtls import MAX_CANDIDATES
 
 FINGERPRINT = "AB:" * 31 + "CD"
 

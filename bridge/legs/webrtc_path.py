@@ -1,0 +1,212 @@
+"""The path of one call's media: ICE, DTLS and SRTP from the first socket to the farewell, whoever
+signals for it."""
+
+import asyncio
+import dataclasses
+import ipaddress
+import logging
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+from aiortc import (
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCIceCandidate,
+    RTCIceParameters,
+    RTCIceServer,
+)
+from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
+
+from bridge.errors import ConfigError
+from bridge.legs.webrtc_guard import Limits, PeerTransport, check_libraries
+from bridge.legs.webrtc_media import SrtpWire
+
+log = logging.getLogger(__name__)
+
+# How long it may take that the other side learns from us that it is over.
+CLOSE_TIMEOUT_S = 1.5
+
+Lost = Literal["remote_hangup", "connection_lost"]
+
+_CREDENTIALS = re.compile(r"(?P<scheme>turns?):(?P<user>[^@]*):(?P<secret>[^@:]*)@(?P<rest>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where the other end is and how it is known; `setup` is our part in DTLS."""
+
+    ice: RTCIceParameters
+    fingerprints: tuple[RTCDtlsFingerprint, ...]
+    candidates: tuple[RTCIceCandidate, ...]
+    setup: Literal["active", "passive"]
+
+
+class MediaPath:
+    """Made by `Paths`, with all its candidates. `wire` drops packets until it is connected."""
+
+    def __init__(self, peer: PeerTransport, limits: Limits, advertised: str | None) -> None:
+        self.peer = peer
+        self.wire = SrtpWire(peer.connection, peer.dtls)
+        self.on_lost: Callable[[Lost], None] | None = None
+        """Called for each thing that ends it, `close` among them: only the first says why."""
+        self._limits = limits
+        self._advertised = advertised
+        self._connecting: asyncio.Task[object] | None = None
+        peer.dtls.on("statechange", self._dtls_changed)
+        peer.ice.on("statechange", self._ice_changed)
+
+    @property
+    def ice(self) -> RTCIceParameters:
+        return self.peer.gatherer.getLocalParameters()
+
+    @property
+    def fingerprint(self) -> RTCDtlsFingerprint:
+        return self.peer.dtls.getLocalParameters().fingerprints[0]
+
+    @property
+    def candidates(self) -> tuple[RTCIceCandidate, ...]:
+        """As they are told; the first is the default."""
+        return tuple(map(self._as_advertised, self.peer.gatherer.getLocalCandidates()))
+
+    @property
+    def connected(self) -> bool:
+        """Whether there are keys, and a pair to send to."""
+        return self.peer.dtls.state == "connected"
+
+    async def connect(self, remote: Remote) -> bool:
+        """Whether it did in time; not after `close`."""
+        self._connecting = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await self._handshake(remote)
+        except TimeoutError:
+            log.info("no media path in time")
+        finally:
+            self._connecting = None
+        if self.connected:
+            self.peer.connection.heard()
+        return self.connected
+
+    async def _handshake(self, remote: Remote) -> None:
+        peer = self.peer
+        connection = peer.connection
+        connection.ice_controlling = bool(remote.ice.iceLite)
+        peer.dtls._set_role("server" if remote.setup == "passive" else "client")
+        for candidate in remote.candidates:
+            await connection.add_remote_candidate(candidate_to_aioice(candidate))
+        # The end of the candidates is never told: a page that posts its offer before it gathered
+        # has none, and is found by its own checks.
+        await peer.ice.start(remote.ice)
+        if peer.ice.state == "completed":
+            role = "client" if remote.setup == "active" else "server"
+            await peer.dtls.start(RTCDtlsParameters(list(remote.fingerprints), role))
+
+    async def close(self) -> None:
+        """Tell the other side and free the sockets."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                if self._connecting is not None:
+                    self._connecting.cancel()
+                await self.peer.close()
+        except TimeoutError:
+            log.warning("media path did not close in time")
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """As `close`, without a word."""
+        self.wire.stop()
+        self.peer.connection.abort()
+
+    def _as_advertised(self, candidate: RTCIceCandidate) -> RTCIceCandidate:
+        if self._advertised is None:
+            return candidate
+        if candidate.type == "host":
+            return dataclasses.replace(candidate, ip=self._advertised)
+        return dataclasses.replace(candidate, relatedAddress=self._advertised)
+
+    def _dtls_changed(self) -> None:
+        state = self.peer.dtls.state
+        if state in ("closed", "failed"):
+            lost = self.peer.connection.closed or state == "failed"
+            self._tell("connection_lost" if lost else "remote_hangup")
+
+    def _ice_changed(self) -> None:
+        if self.peer.ice.state in ("closed", "failed"):
+            self._tell("connection_lost")
+
+    def _tell(self, why: Lost) -> None:
+        if self.on_lost is not None:
+            self.on_lost(why)
+
+
+class Paths:
+    """Makes them. `ice_servers` are STUN and TURN URLs, the latter as
+    `turn:user:secret@host:port`. `advertised_address` is told in place of our own; `loopback`
+    offers 127.0.0.1 as well. Needs a running loop; raises ConfigError."""
+
+    def __init__(
+        self,
+        *,
+        ice_servers: Sequence[str] = (),
+        advertised_address: str | None = None,
+        loopback: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        check_libraries()
+        # At INFO aioice tells every address it tries.
+        logging.getLogger("aioice").setLevel(logging.WARNING)
+        self.limits = limits or Limits()
+        self._ice_servers = [ice_server(url) for url in ice_servers]
+        self._wildcard = _wildcard(advertised_address)
+        self._advertised_address = advertised_address
+        self._loopback = loopback
+
+    async def open(self) -> MediaPath:
+        """Raises OverloadedError."""
+        peer = PeerTransport(
+            ice_servers=self._ice_servers,
+            loopback=self._loopback,
+            wildcard=self._wildcard,
+            limits=self.limits,
+        )
+        with ExitStack() as undo:
+            undo.callback(peer.connection.abort)
+            await peer.gatherer.gather()
+            undo.pop_all()
+        return MediaPath(peer, self.limits, self._advertised_address)
+
+
+def _wildcard(advertised: str | None) -> str | None:
+    """Where to listen: on each address of the machine (None), or behind an advertised one."""
+    if advertised is None:
+        return None
+    try:
+        return "::" if ipaddress.ip_address(advertised).version == 6 else "0.0.0.0"
+    except ValueError as error:
+        raise ConfigError(
+            "webrtc.advertised_address takes an IP address, such as 203.0.113.7",
+            param="webrtc.advertised_address",
+        ) from error
+
+
+def ice_server(url: str) -> RTCIceServer:
+    """Raises ConfigError."""
+    server = RTCIceServer(urls=url)
+    if match := _CREDENTIALS.fullmatch(url):
+        server = RTCIceServer(
+            urls=f"{match['scheme']}:{match['rest']}",
+            username=match["user"],
+            credential=match["secret"],
+        )
+    try:
+        parse_stun_turn_uri(str(server.urls))
+    except ValueError as error:
+        raise ConfigError(
+            "webrtc.ice_servers takes stun:host:port and turn:user:secret@host:port",
+            param="webrtc.ice_servers",
+        ) from error
+    return server

@@ -1,10 +1,10 @@
-"""Kamailio as a registrar: nonces of one second, 423 below four, found by OPTIONS."""
+"""Kamailio: a registrar with nonces of a second and 423 below four, and an edge before nodes."""
 
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,10 @@ REALM = "pbx.example"
 USER = "1000"
 PASSWORD = "secret"
 
-CONFIG = """#!KAMAILIO
+HEAD = """#!KAMAILIO
 debug=1
 log_stderror=yes
-children=2
+children={children}
 listen=udp:127.0.0.1:{port}
 listen=tcp:127.0.0.1:{port}
 mpath="{modules}"
@@ -27,7 +27,8 @@ loadmodule "tm.so"
 loadmodule "rr.so"
 loadmodule "pv.so"
 loadmodule "textops.so"
-loadmodule "usrloc.so"
+"""
+REGISTRAR = """loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
 modparam("auth", "nonce_expire", 1)
@@ -59,6 +60,61 @@ request_route {{
     t_relay();
 }}
 """
+# Calls go to the nodes in turn; one that says nothing for a second, or 503, is passed over.
+EDGE = """
+loadmodule "maxfwd.so"
+loadmodule "siputils.so"
+loadmodule "dispatcher.so"
+modparam("tm", "fr_timer", 1000)
+modparam("rr", "append_fromtag", 1)
+modparam("dispatcher", "list_file", "{home}/nodes")
+modparam("dispatcher", "flags", 2)
+modparam("dispatcher", "xavp_dst", "_dst")
+modparam("dispatcher", "ds_ping_interval", 1)
+modparam("dispatcher", "ds_probing_mode", 1)
+modparam("dispatcher", "ds_probing_threshold", 1)
+modparam("dispatcher", "ds_ping_reply_codes", "class=2")
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{
+        sl_send_reply("483", "Too Many Hops");
+        exit;
+    }}
+    if (has_totag()) {{
+        if (loose_route()) {{
+            t_relay();
+        }} else if (is_method("ACK") && t_check_trans()) {{
+            t_relay();
+        }}
+        exit;
+    }}
+    if (is_method("CANCEL")) {{
+        if (t_check_trans()) t_relay();
+        exit;
+    }}
+    if (!is_method("INVITE")) {{
+        sl_send_reply("404", "Not Found");
+        exit;
+    }}
+    t_check_trans();
+    record_route();
+    if (!ds_select_dst("1", "4")) {{
+        sl_send_reply("503", "No Node");
+        exit;
+    }}
+    t_on_failure("NEXT");
+    t_relay();
+}}
+failure_route[NEXT] {{
+    if (t_is_canceled()) exit;
+    if (t_check_status("503") || (t_branch_timeout() && !t_branch_replied())) {{
+        ds_mark_dst("ip");
+        if (ds_next_dst()) {{
+            t_on_failure("NEXT");
+            t_relay();
+        }}
+    }}
+}}
+"""
 PROBE = (
     "OPTIONS sip:nobody@127.0.0.1:{port} SIP/2.0\r\n"
     "Via: SIP/2.0/UDP 127.0.0.1;rport;branch=z9hG4bKprobe\r\n"
@@ -76,6 +132,16 @@ class Kamailio:
         self._algorithm = algorithm
         self._start()
 
+    def _config(self) -> str:
+        return (HEAD + REGISTRAR).format(
+            port=self.port,
+            children=2,
+            modules=_first_there(MODULES),
+            algorithm=self._algorithm,
+            realm=REALM,
+            password=PASSWORD,
+        )
+
     def restart(self) -> None:
         """With its memory of bindings and nonces gone."""
         self._stop()
@@ -90,15 +156,7 @@ class Kamailio:
 
     def _start(self) -> None:
         home = Path(self._home.name)
-        (home / "kamailio.cfg").write_text(
-            CONFIG.format(
-                port=self.port,
-                modules=_first_there(MODULES),
-                algorithm=self._algorithm,
-                realm=REALM,
-                password=PASSWORD,
-            )
-        )
+        (home / "kamailio.cfg").write_text(self._config())
         options = ["-DD", "-E", "-m", "64", "-M", "8", "-Y", str(home), "-P", str(home / "pid")]
         with (home / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -133,6 +191,22 @@ class Kamailio:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class Edge(Kamailio):
+    """Puts itself on the route of calls, and spreads them over the nodes."""
+
+    def __init__(self, nodes: Sequence[tuple[str, int]]) -> None:
+        self._nodes = nodes
+        super().__init__()
+
+    def _config(self) -> str:
+        home = self._home.name
+        lines = [f"1 sip:{host}:{port} 0 0\n" for host, port in self._nodes]
+        Path(home, "nodes").write_text("".join(lines))
+        modules = _first_there(MODULES)
+        # Of two, one might bring a 180 behind the 200.
+        return (HEAD + EDGE).format(port=self.port, children=1, modules=modules, home=home)
 
 
 def _first_there(paths: Iterable[str]) -> str:

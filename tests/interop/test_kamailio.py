@@ -1,0 +1,55 @@
+"""sipp calls through Kamailio, which spreads the calls over two nodes and loses one of them."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.peers.kamailio import Edge
+from tests.peers.service import Service
+from tests.peers.sipp import Scenario, playing
+
+pytestmark = pytest.mark.interop("kamailio", "sipp")
+
+CALLS = 40
+TALK_MS = 800
+
+
+def until_calls(service: Service, count: int) -> None:
+    deadline = time.monotonic() + 5
+    while service.metric("bridge_calls_started_total") < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def a_call() -> Scenario:
+    """What the edge says of a BYE that nobody answers is logged, and no failure."""
+    call = Scenario().call().pause(TALK_MS).request("BYE")
+    gone = '<recv response="408" optional="true" next="1"><action><log message="lost"/></action>'
+    call.steps += [f"{gone}</recv>", '<recv response="200"/>', '<label id="1"/>']
+    return call
+
+
+@pytest.mark.matrix(27, 30, 64, peer="Kamailio, sipp")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_node_goes_in_the_middle_of_calls(tmp_path: Path, how: signal.Signals) -> None:
+    """Killed, it takes the calls with it that it had; asked to go, it ends them first."""
+    with (
+        Service(session__backend="echo") as kept,
+        Service(session__backend="echo") as lost,
+        Edge([kept.sip, lost.sip]) as edge,
+        playing(
+            a_call(), tmp_path, "-r", "20", to=("127.0.0.1", edge.port), calls=CALLS
+        ) as callers,
+    ):
+        until_calls(lost, CALLS // 4)
+        live = lost.metric("bridge_calls_live")
+        lost.process.send_signal(how)
+        until_calls(kept, CALLS // 2)
+        assert kept.process.poll() is None
+    # All were answered, and those of the other node ended as they should.
+    assert callers.statistic("SuccessfulCall(C)") == CALLS
+    missed = callers.logged().count("lost")
+    assert missed == 0 if how == signal.SIGTERM else 0 < missed <= live + 1
+    assert lost.process.returncode == (0 if how == signal.SIGTERM else -how)

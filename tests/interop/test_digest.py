@@ -19,6 +19,7 @@ def guarded(**digest: Any) -> Service:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(36, peer="sipp")
 def test_the_right_password(tmp_path: Path) -> None:
     with guarded(algorithms=["MD5"]) as service:
         options = ("-au", "sipp", "-ap", "secret", "-m", "3", "-r", "3", "-d", "300")
@@ -29,6 +30,7 @@ def test_the_right_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(36, peer="sipp")
 @pytest.mark.parametrize(("user", "password"), [("sipp", "guess"), ("nobody", "secret")])
 def test_a_wrong_password(tmp_path: Path, user: str, password: str) -> None:
     with guarded(algorithms=["MD5"]) as service:
@@ -40,6 +42,7 @@ def test_a_wrong_password(tmp_path: Path, user: str, password: str) -> None:
 
 
 @pytest.mark.interop("sipp")
+@pytest.mark.matrix(36, peer="sipp")
 def test_who_guesses_meets_silence(tmp_path: Path) -> None:
     """Ten wrong answers in a minute; then even the right one is not heard."""
     with guarded(algorithms=["MD5"]) as service:
@@ -52,6 +55,7 @@ def test_who_guesses_meets_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.interop("baresip", "espeak-ng", "sox")
+@pytest.mark.matrix(36, peer="baresip")
 @pytest.mark.parametrize("password", ["wonderland", "guess"])
 def test_baresip(tmp_path: Path, password: str) -> None:
     microphone = speech.write(tmp_path / "mic.wav", speech.samples("Hello there."), 8000)

@@ -31,6 +31,7 @@ from bridge.config import Config, Trunk as TrunkSettings, registration_transport
 from bridge.errors import ConfigError, SipError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip_leg import MediaPatience
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
@@ -291,7 +292,11 @@ def _sip_settings(config: Config) -> SipSettings:
         or config.rtp.host
         or config.sip.host,
         codecs=tuple(config.rtp.codecs),
-        media_timeout_s=config.limits.media_timeout_s,
+        patience=MediaPatience(
+            first_s=config.limits.media_timeout_s,
+            gap_s=config.limits.media_gap_timeout_s,
+            held_s=config.limits.hold_timeout_s,
+        ),
         max_calls=config.limits.max_calls,
         user_agent=f"bridge/{__version__}",
         transfers=config.sip.inbound_transfer == "allow",

@@ -174,6 +174,8 @@ class Limits(Section):
     max_calls: Annotated[int, Field(ge=1)] = 1000
     ring_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     media_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    media_gap_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    hold_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
 
 

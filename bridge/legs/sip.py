@@ -4,14 +4,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bridge.errors import BridgeError, ConfigError, NotFoundError, OverloadedError, SdpError
 from bridge.ids import random_base62
 from bridge.legs.registrations import Registrations
-from bridge.legs.sip_leg import RETRY_LATER, LegTerms, SipLeg
+from bridge.legs.sip_leg import RETRY_LATER, LegTerms, MediaPatience, SipLeg
 from bridge.legs.sip_media import SipMedia, SipMediaSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
@@ -55,7 +55,7 @@ class SipSettings:
     advertised_address: str = "127.0.0.1"
     media_address: str = "127.0.0.1"
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
-    media_timeout_s: float = 30.0
+    patience: MediaPatience = field(default_factory=MediaPatience)
     max_calls: int = 1000
     user_agent: str = "bridge"
     transfers: bool = False
@@ -400,7 +400,7 @@ class SipLegs:
             await asyncio.sleep(MEDIA_CHECK_S)
             now = self.now()
             for leg in list(self._legs.values()):
-                leg.check_media(now, self.settings.media_timeout_s)
+                leg.check_media(now, self.settings.patience)
 
 
 def _tls_files(settings: SipSettings) -> TlsFiles | None:

@@ -29,8 +29,6 @@ from bridge.sip.info_dtmf import parse_info
 
 log = logging.getLogger(__name__)
 
-HELD_TIMEOUT_S = 3600.0
-
 RINGING = 180
 OK = 200
 UNAVAILABLE = 503
@@ -61,6 +59,15 @@ class LegTerms:
     allow_insecure_keys: bool = False
     trusted: bool = False
     header_in: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPatience:
+    """How long nothing may come: since the answer, since the last packet, and while we are held."""
+
+    first_s: float = 30.0
+    gap_s: float = 15.0
+    held_s: float = 3600.0
 
 
 class Phones(Protocol):
@@ -284,11 +291,13 @@ class SipLeg:
         if self.listener is not None:
             self.listener.leg_ended(reason)
 
-    def check_media(self, now: float, timeout_s: float) -> None:
-        """BYE when no packet has come for too long."""
-        if self.stream is None or self._confirmed_at is None:
+    def check_media(self, now: float, patience: MediaPatience) -> None:
+        """BYE when no packet has come for too long. RTCP is a sign of life, as is a re-INVITE."""
+        stream = self.stream
+        if stream is None or self._confirmed_at is None:
             return
-        last = self.stream.stats.last_received_at
-        quiet_s = now - max(self._media_due_since, last if last is not None else 0.0)
-        if quiet_s > (HELD_TIMEOUT_S if self.stream.held else timeout_s):
+        last, control = stream.last_received_at, stream.last_control_at
+        quiet_s = now - max(self._media_due_since, last or 0.0, control or 0.0)
+        limit_s = patience.first_s if last is None or stream.pauses else patience.gap_s
+        if quiet_s > (patience.held_s if stream.held else limit_s):
             self._give_up("media_timeout")

@@ -145,6 +145,11 @@ class JitterBuffer:
         return payload
 
     @property
+    def pauses(self) -> bool:
+        """What was popped last brought no audio."""
+        return self._muted
+
+    @property
     def following(self) -> bytes | None:
         """After a Lost: the packet behind the gap, if it is here."""
         entry = self._queue.get(self._expected)

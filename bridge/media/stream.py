@@ -122,7 +122,9 @@ class AudioStream:
         self._round_trip_ms: float | None = None
         self.remote_fraction_lost = 0.0
         self._first_received_at: float | None = None
-        self._last_received_at: float | None = None
+        self.last_received_at: float | None = None
+        self.last_control_at: float | None = None
+        """When RTCP came."""
 
     def receive_rtp(self, data: bytes, now: float) -> None:
         """One datagram. A bad one is counted."""
@@ -147,7 +149,7 @@ class AudioStream:
         self._packets_received += 1
         if self._first_received_at is None:
             self._first_received_at = now
-        self._last_received_at = now
+        self.last_received_at = now
         if not self.arrived:
             self.arrived = True
             if self.on_arrived is not None:
@@ -170,6 +172,7 @@ class AudioStream:
         except RtpError:
             self._bad_packets += 1
             return
+        self.last_control_at = now
         for packet in packets:
             if isinstance(packet, SenderReport):
                 if self._reception is not None and packet.ssrc == self._reception.ssrc:
@@ -283,6 +286,11 @@ class AudioStream:
         self.inbound.close()
 
     @property
+    def pauses(self) -> bool:
+        """The far end's last packet brought no sound: it announced silence, or a key."""
+        return self._jitter.pauses
+
+    @property
     def stats(self) -> StreamStats:
         jitter = self._jitter.stats
         reception = self._reception
@@ -301,7 +309,7 @@ class AudioStream:
             round_trip_ms=self._round_trip_ms,
             remote_fraction_lost=self.remote_fraction_lost,
             first_received_at=self._first_received_at,
-            last_received_at=self._last_received_at,
+            last_received_at=self.last_received_at,
         )
 
     def _end_dialling(self) -> None:

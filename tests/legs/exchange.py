@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
 from bridge.legs.sip import SipLegs, SipSettings
-from bridge.legs.sip_leg import SipLeg
+from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.media.plane import MediaPlane
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.transport import PortPool, RtpPoller
@@ -145,6 +145,7 @@ class Exchange:
         trunks: Sequence[Trunk] = (),
         insecure_keys: bool = False,
         transfers: bool = False,
+        patience: MediaPatience = MediaPatience(gap_s=30.0),
         owner: Callable[[SipLeg], None] | None = None,
     ) -> None:
         """`owner` takes the legs in place of an Ear each."""
@@ -158,7 +159,10 @@ class Exchange:
         self._owner = owner
         self.phones = SipLegs(
             SipSettings(
-                udp_port=free_port(), tcp_port=0, media_timeout_s=30.0, transfers=transfers
+                udp_port=free_port(),
+                tcp_port=0,
+                patience=patience,
+                transfers=transfers,
             ),
             plane=self.plane,
             poller=self.poller,

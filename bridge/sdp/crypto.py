@@ -1,7 +1,8 @@
-"""SRTP keys in session descriptions (RFC 4568): a=crypto lines, and whether a call uses them.
+"""SRTP keys in session descriptions (RFC 4568): a=crypto lines, and whether a call uses them, or
+DTLS instead.
 
 A key is as secret as the path that carries it, so none is taken or given unless the caller of this
-module vouches for the signalling.
+module vouches for the signalling. Where both are offered DTLS goes first: its keys pass nobody.
 """
 
 import binascii
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from bridge.errors import SdpError
-from bridge.sdp.description import Attribute, MediaDescription
+from bridge.sdp.description import Attribute, MediaDescription, SessionDescription
+from bridge.sdp.dtls import DTLS_PROTOCOLS, LocalPath, RemotePath, offers_dtls, read_path
 
 SrtpPolicy = Literal["off", "optional", "required"]
 
@@ -66,6 +68,8 @@ class Crypto:
 CryptoPair = tuple[Crypto, Crypto]
 """Ours, under which we send, and the peer's."""
 
+Security = CryptoPair | RemotePath
+
 
 def _key(text: str) -> bytes | None:
     method, _, info = text.partition(":")
@@ -103,8 +107,9 @@ def is_secure(line: MediaDescription) -> bool:
 class MediaSecurity:
     """What one call does about SRTP.
 
-    "optional" encrypts whenever both sides can; what is encrypted once (`current`) stays so.
-    Keys are exchanged only if the signalling is encrypted up to the peer, or if told to anyway.
+    "optional" encrypts whenever both sides can; what is encrypted once (`current`, or `agreed` for
+    DTLS) stays so. Keys are exchanged only if the signalling is encrypted up to the peer, or if
+    told to anyway. `path` is our end of DTLS-SRTP; without one there is none in this call.
     """
 
     policy: SrtpPolicy = "off"
@@ -112,11 +117,13 @@ class MediaSecurity:
     allow_insecure_keys: bool = False
     suites: tuple[str, ...] = tuple(SUITES)
     current: CryptoPair | None = None
+    path: LocalPath | None = None
+    agreed: RemotePath | None = None
     new_key: Callable[[int], bytes] = field(default=secrets.token_bytes, repr=False)
 
     @property
     def required(self) -> bool:
-        return self.policy == "required" or self.current is not None
+        return self.policy == "required" or bool(self.current or self.agreed)
 
     @property
     def keys_allowed(self) -> bool:
@@ -133,9 +140,14 @@ class MediaSecurity:
             for tag, suite in enumerate(self.suites, 1)
         )
 
-    def answer(self, line: MediaDescription) -> CryptoPair | None:
-        """For an offered line: the keys, None for plain RTP. Raises SdpError when it can be
-        neither."""
+    def answer(self, line: MediaDescription, offer: SessionDescription) -> Security | None:
+        """For a line of this offer: the keys, or the way to them, None for plain RTP. Raises
+        SdpError when it can be neither."""
+        path = self._answer_dtls(line, offer)
+        if path is not None:
+            return path
+        if self.agreed is not None:
+            raise SdpError("the keys of the call are by DTLS, which is not offered any more")
         why = "SRTP is off"
         if self.policy != "off" or self.current is not None:
             bare = line.attribute("crypto") is None
@@ -151,8 +163,29 @@ class MediaSecurity:
             raise SdpError(f"SRTP is required, but {why}")
         return None
 
-    def accept(self, ours: MediaDescription, theirs: MediaDescription) -> CryptoPair | None:
-        """For our offered line and its answer: the keys, None for plain RTP. Raises SdpError."""
+    def _answer_dtls(self, line: MediaDescription, offer: SessionDescription) -> RemotePath | None:
+        if not offers_dtls(line, offer):
+            return None
+        try:
+            if self.policy == "off" and self.agreed is None:
+                raise SdpError("DTLS-SRTP is offered, but SRTP is off", code="srtp_off")
+            path = read_path(line, offer, self.agreed)
+            if self.path is None:
+                raise SdpError("DTLS-SRTP is offered, but not from the beginning of the call")
+        except SdpError:
+            # Of the other profiles a fingerprint is but one of the ways.
+            if line.protocol.upper() in DTLS_PROTOCOLS:
+                raise
+            return None
+        return path
+
+    def accept(
+        self, ours: MediaDescription, theirs: MediaDescription, answer: SessionDescription
+    ) -> Security | None:
+        """For our offered line and its answer: the keys, or the way to them, None for plain RTP.
+        Raises SdpError."""
+        if self.path is not None:
+            return read_path(theirs, answer, self.agreed)
         offered = {crypto.tag: crypto for crypto in cryptos(ours)}
         for answered in cryptos(theirs):
             local = offered.get(answered.tag)

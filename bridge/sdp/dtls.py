@@ -125,6 +125,11 @@ class LocalPath:
         return self.candidates[0].port
 
 
+NOWHERE = "0.0.0.0"
+ANYWHERE = LocalPath("", "", Fingerprint("", ""), (Candidate("", 1, "udp", 1, NOWHERE, 9, "host"),))
+"""In place of an end that is not there yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemotePath:
     """What the other end says of its own; `setup` is ours, `candidates` the usable ones."""
@@ -179,10 +184,10 @@ def read_path(
 
 
 def path_attributes(
-    ours: LocalPath, theirs: RemotePath, line: MediaDescription
+    ours: LocalPath, setup: Literal["active", "passive", "actpass"], mid: str
 ) -> Iterator[Attribute]:
-    """What goes under the answered line."""
-    if mid := mid_of(line):
+    """What goes under our line."""
+    if mid:
         yield "mid", mid
         # A page that asks for the stream of a track finds one only if it is named here.
         yield "msid", "realtime audio"
@@ -193,7 +198,7 @@ def path_attributes(
         yield "candidate", str(candidate)
     yield "end-of-candidates", None
     yield "fingerprint", f"{ours.fingerprint.algorithm} {ours.fingerprint.value}"
-    yield "setup", theirs.setup
+    yield "setup", setup
 
 
 def mid_of(line: MediaDescription) -> str:
@@ -202,8 +207,9 @@ def mid_of(line: MediaDescription) -> str:
     return mid if _MID.fullmatch(mid) else ""
 
 
-def bundled(line: MediaDescription, description: SessionDescription) -> bool:
-    return mid_of(line) in _bundle(description)
+def bundle_of_one(line: MediaDescription, offer: SessionDescription) -> tuple[Attribute, ...]:
+    """For the answer: what is refused has left the bundle (RFC 9143 section 7.3.3)."""
+    return (("group", f"BUNDLE {mid_of(line)}"),) if mid_of(line) in _bundle(offer) else ()
 
 
 def _bundle(description: SessionDescription) -> list[str]:
@@ -217,7 +223,7 @@ def _bundle(description: SessionDescription) -> list[str]:
 
 def _transport_of(line: MediaDescription, description: SessionDescription) -> MediaDescription:
     """The line that says where the bundle of this one is, if it does not itself."""
-    if line.attribute("ice-ufrag") is None and bundled(line, description):
+    if line.attribute("ice-ufrag") is None and mid_of(line) in _bundle(description):
         tagged = _bundle(description)[0]
         return next((each for each in description.media if mid_of(each) == tagged), line)
     return line

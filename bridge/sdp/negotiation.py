@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from bridge.errors import SdpError
-from bridge.sdp.crypto import PLAIN, SECURE_PROTOCOLS, Crypto, CryptoPair, MediaSecurity
+from bridge.sdp.crypto import (
+    PLAIN,
+    SECURE_PROTOCOLS,
+    Crypto,
+    CryptoPair,
+    MediaSecurity,
+    Security,
+)
 from bridge.sdp.description import (
     Attribute,
     Direction,
@@ -16,6 +23,16 @@ from bridge.sdp.description import (
     Origin,
     RtpMap,
     SessionDescription,
+)
+from bridge.sdp.dtls import (
+    ANYWHERE,
+    DTLS_PROTOCOLS,
+    NOWHERE,
+    LocalPath,
+    RemotePath,
+    bundle_of_one,
+    mid_of,
+    path_attributes,
 )
 
 Endpoint = tuple[str, int]
@@ -28,7 +45,7 @@ CODECS = {
 }
 OFFERED_PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 96}
 
-PROTOCOLS = ("RTP/AVP", "RTP/AVPF", *SECURE_PROTOCOLS)
+PROTOCOLS = ("RTP/AVP", "RTP/AVPF", *SECURE_PROTOCOLS, *DTLS_PROTOCOLS)
 PTIMES_MS = (10, 20, 30, 40, 60)
 DEFAULT_PTIME_MS = 20
 
@@ -56,8 +73,8 @@ NOT_RECEIVING: dict[Direction, Direction] = {
 @dataclass(frozen=True, slots=True)
 class NegotiatedMedia:
     """`payload_type` and `telephone_event` both ways; `direction` is ours; `remote` may be 0.0.0.0
-    while the peer holds the call; `crypto` is None for plain RTP. `fec`: the peer mends losses
-    with what Opus sends twice."""
+    while the peer holds the call, and says nothing where there is a `path`, which ICE finds. No
+    `crypto` and no `path`: plain RTP. `fec`: the peer mends losses with what Opus sends twice."""
 
     codec: str
     payload_type: int
@@ -70,6 +87,7 @@ class NegotiatedMedia:
     direction: Direction
     crypto: CryptoPair | None = None
     fec: bool = False
+    path: RemotePath | None = None
 
     @property
     def sends(self) -> bool:
@@ -106,19 +124,40 @@ def answer(
     Raises SdpError when nothing is in common, or when SRTP must be used and cannot.
     """
     index, negotiated = _choose(offer, address=address, codecs=codecs, security=security)
+    ours = security.path if negotiated.path is not None else None
     media = tuple(
-        _accepted(line, negotiated, port) if position == index else _refused(line)
+        _accepted(line, negotiated, port, ours)
+        if position == index
+        else _refused(line, named=ours is not None)
         for position, line in enumerate(offer.media)
     )
     description = SessionDescription(
         origin=Origin("-", str(session_id), str(version), address),
         connection=address,
         timing=offer.timing,
+        attributes=bundle_of_one(offer.media[index], offer) if ours is not None else (),
         media=media,
     )
     if previous is not None:
         description = _succeeding(previous, description)
     return Answer(description, negotiated)
+
+
+def takes_dtls(
+    offer: SessionDescription,
+    *,
+    address: str,
+    codecs: Sequence[str],
+    security: MediaSecurity,
+) -> bool:
+    """Whether the answer to this offer would be DTLS-SRTP, once our end is there."""
+    try:
+        _, negotiated = _choose(
+            offer, address=address, codecs=codecs, security=replace(security, path=ANYWHERE)
+        )
+    except SdpError:
+        return False
+    return negotiated.path is not None
 
 
 def offer(
@@ -134,27 +173,38 @@ def offer(
 ) -> SessionDescription:
     """All of `codecs` in our order, with telephone-event/8000, and /48000 if Opus is among them.
 
-    Optional SRTP is a plain line with keys: peers without SRTP pass them over. Raises SdpError when
-    SRTP is required and keys must not be sent.
+    Optional SRTP is a plain line with keys: peers without SRTP pass them over. With a path it is
+    DTLS-SRTP and nothing else. Raises SdpError when SRTP is required and keys must not be sent.
     """
-    keys = security.offered()
+    path = security.path
+    keys = security.offered() if path is None else ()
     rtpmaps = {OFFERED_PAYLOAD_TYPES[name]: CODECS[name] for name in codecs}
     rtpmaps[telephone_event] = RtpMap(TELEPHONE_EVENT, 8000)
     if "opus" in codecs:
         # RFC 4733 section 2.1: at the clock rate of the audio.
         rtpmaps[telephone_event + 1] = RtpMap(TELEPHONE_EVENT, CODECS["opus"].clock_rate)
+    line = MediaDescription(
+        kind="audio",
+        port=port,
+        protocol="RTP/SAVP" if security.required else "RTP/AVP",
+        formats=tuple(map(str, rtpmaps)),
+        attributes=tuple(_attributes(rtpmaps, DEFAULT_PTIME_MS, direction, keys)),
+    )
+    bundle: tuple[Attribute, ...] = ()
+    if path is not None:
+        bundle = (("group", "BUNDLE 0"),)
+        line = replace(
+            line,
+            port=path.port,
+            protocol="UDP/TLS/RTP/SAVPF",
+            connection=path.host,
+            attributes=(*line.attributes, *path_attributes(path, "actpass", "0")),
+        )
     return SessionDescription(
         origin=Origin("-", str(session_id), str(version), address),
         connection=address,
-        media=(
-            MediaDescription(
-                kind="audio",
-                port=port,
-                protocol="RTP/SAVP" if security.required else "RTP/AVP",
-                formats=tuple(map(str, rtpmaps)),
-                attributes=tuple(_attributes(rtpmaps, DEFAULT_PTIME_MS, direction, keys)),
-            ),
-        ),
+        attributes=bundle,
+        media=(line,),
     )
 
 
@@ -181,43 +231,46 @@ def accept_answer(
         theirs = answer.media[position]
         if theirs.port == 0 or not _is_audio(theirs):
             break
-        crypto = security.accept(ours, theirs)
+        agreed = security.accept(ours, theirs, answer)
         offered = {rtpmap.encoding.lower() for rtpmap in ours.rtpmaps().values()}
         codecs = [name for name in CODECS if name.lower() in offered]
         # An answer need not repeat the rtpmap of a dynamic type it took from the offer.
         formats = list(_formats(theirs, fallback=ours))
-        negotiated = _negotiate(answer, theirs, formats, codecs)
+        negotiated = _negotiate(answer, theirs, formats, codecs, agreed)
         if negotiated is not None:
-            _check_host(negotiated.remote[0], offer.connection)
-            return replace(negotiated, crypto=crypto)
+            _check_host(negotiated, offer.connection)
+            return negotiated
     raise SdpError("the answer takes none of the streams and codecs offered", code="invalid_answer")
 
 
 def _choose(
     offer: SessionDescription, *, address: str, codecs: Sequence[str], security: MediaSecurity
 ) -> tuple[int, NegotiatedMedia]:
-    plain: tuple[int, NegotiatedMedia] | None = None
+    """The first of the most secure lines."""
+    best: tuple[int, NegotiatedMedia] | None = None
+    strength = -1
     refusal: SdpError | None = None
     for index, line in enumerate(offer.media):
         if line.port == 0 or not _is_audio(line):
             continue
         try:
-            crypto = security.answer(line)
+            agreed = security.answer(line, offer)
         except SdpError as error:
             refusal = refusal or error
             continue
-        if crypto is None and plain is not None:
+        if _strength(agreed) <= strength:
             continue
-        negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs)
-        if negotiated is None:
-            continue
-        _check_host(negotiated.remote[0], address)
-        if crypto is not None:
-            return index, replace(negotiated, crypto=crypto)
-        plain = index, negotiated
-    if plain is None:
+        negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs, agreed)
+        if negotiated is not None:
+            _check_host(negotiated, address)
+            best, strength = (index, negotiated), _strength(agreed)
+    if best is None:
         raise refusal or SdpError("no audio stream with a common codec is offered")
-    return plain
+    return best
+
+
+def _strength(agreed: Security | None) -> int:
+    return 2 if isinstance(agreed, RemotePath) else 1 if agreed is not None else 0
 
 
 def _is_audio(line: MediaDescription) -> bool:
@@ -237,19 +290,23 @@ def _negotiate(
     line: MediaDescription,
     formats: Sequence[tuple[int, RtpMap]],
     codecs: Sequence[str],
+    agreed: Security | None,
 ) -> NegotiatedMedia | None:
     """None when no codec fits. Raises SdpError when there is no address to send to."""
+    path = agreed if isinstance(agreed, RemotePath) else None
     chosen = _first_common(formats, codecs)
     if chosen is None:
         return None
     payload_type, codec = chosen
     clock_rate = CODECS[codec].clock_rate
     host = description.host_of(line)
+    if path is not None:
+        host = NOWHERE
     if host is None:
         raise SdpError("no c= line says where to send")
     event, event_rate = _telephone_event(formats, clock_rate)
     direction = description.direction_of(line)
-    if _is_unspecified(host):
+    if path is None and _is_unspecified(host):
         direction = NOT_RECEIVING[direction]
     return NegotiatedMedia(
         codec=codec,
@@ -261,6 +318,8 @@ def _negotiate(
         remote=(host, line.port),
         remote_rtcp=_rtcp_endpoint(line, host),
         direction=MIRRORED[direction],
+        crypto=None if isinstance(agreed, RemotePath) else agreed,
+        path=path,
         fec=codec == "opus" and "useinbandfec=1" in _parameters(line, payload_type),
     )
 
@@ -334,8 +393,11 @@ def _is_unspecified(host: str) -> bool:
     return _is_address(host) and ip_address(host).is_unspecified
 
 
-def _check_host(host: str, ours: str | None) -> None:
+def _check_host(media: NegotiatedMedia, ours: str | None) -> None:
     """Names are refused too: looking one up would block, and let a caller choose whom we ask."""
+    host = media.remote[0]
+    if media.path is not None:
+        return
     if not _is_address(host):
         raise SdpError("the c= address is not an IP address")
     remote = ip_address(host)
@@ -370,22 +432,33 @@ def _with_direction(
     return (*kept, (direction, None))
 
 
-def _accepted(line: MediaDescription, chosen: NegotiatedMedia, port: int) -> MediaDescription:
+def _accepted(
+    line: MediaDescription, chosen: NegotiatedMedia, port: int, ours: LocalPath | None
+) -> MediaDescription:
     rtpmaps = {chosen.payload_type: CODECS[chosen.codec]}
     if chosen.telephone_event is not None:
         rtpmaps[chosen.telephone_event] = RtpMap(TELEPHONE_EVENT, chosen.telephone_event_rate)
     keys = () if chosen.crypto is None else chosen.crypto[:1]
+    attributes = tuple(_attributes(rtpmaps, chosen.ptime_ms, chosen.direction, keys))
+    connection = None
+    if ours is not None and chosen.path is not None:
+        connection, port = ours.host, ours.port
+        attributes += tuple(path_attributes(ours, chosen.path.setup, mid_of(line)))
     return MediaDescription(
         kind=line.kind,
         port=port,
         protocol=line.protocol,
         formats=tuple(map(str, rtpmaps)),
-        attributes=tuple(_attributes(rtpmaps, chosen.ptime_ms, chosen.direction, keys)),
+        connection=connection,
+        attributes=attributes,
     )
 
 
-def _refused(line: MediaDescription) -> MediaDescription:
-    return MediaDescription(line.kind, 0, line.protocol, line.formats or ("0",))
+def _refused(line: MediaDescription, *, named: bool) -> MediaDescription:
+    mid = mid_of(line) if named else ""
+    attributes: tuple[Attribute, ...] = (("mid", mid),) if mid else ()
+    formats = line.formats or ("0",)
+    return MediaDescription(line.kind, 0, line.protocol, formats, attributes=attributes)
 
 
 def _succeeding(

@@ -1,6 +1,7 @@
 import pytest
 
 from bridge.errors import SdpError
+from bridge.sdp.crypto import MediaSecurity, SrtpPolicy
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.dtls import (
     MAX_CANDIDATES,
@@ -12,6 +13,7 @@ from bridge.sdp.dtls import (
     path_attributes,
     read_path,
 )
+from bridge.sdp.negotiation import Answer, accept_answer, answer, offer, reoffer, takes_dtls
 
 DIGEST = "AB:" * 31 + "CD"
 HOST = "1 1 udp 2122260223 192.0.2.7 40012 typ host"
@@ -58,6 +60,13 @@ a=candidate:1 1 udp 2122260223 203.0.113.65 40012 typ host
 a=setup:actpass
 a=rtcp-mux
 """
+
+OURS = LocalPath(
+    "abcd",
+    "p" * 22,
+    Fingerprint("sha-256", DIGEST),
+    tuple(filter(None, map(Candidate.parse, (HOST, HOST.replace("1 1", "2 1"))))),
+)
 
 
 def path(text: str, before: RemotePath | None = None) -> RemotePath:
@@ -217,12 +226,9 @@ def test_lines_that_offer_it(profile: str, fingerprint: str, *, expected: bool) 
 
 
 def test_our_end() -> None:
-    candidates = tuple(filter(None, map(Candidate.parse, (HOST, HOST.replace("1 1", "2 1")))))
-    ours = LocalPath("abcd", "p" * 22, Fingerprint("sha-256", DIGEST), candidates)
-    assert (ours.host, ours.port) == ("192.0.2.7", 40012)
-    assert ours.password not in repr(ours)
-    line = SessionDescription.parse(BROWSER).media[0]
-    lines = [n if v is None else f"{n}:{v}" for n, v in path_attributes(ours, path(BROWSER), line)]
+    assert (OURS.host, OURS.port) == ("192.0.2.7", 40012)
+    assert OURS.password not in repr(OURS)
+    lines = [n if v is None else f"{n}:{v}" for n, v in path_attributes(OURS, "active", "0")]
     assert lines == [
         "mid:0",
         "msid:realtime audio",
@@ -235,3 +241,174 @@ def test_our_end() -> None:
         f"fingerprint:sha-256 {DIGEST}",
         "setup:active",
     ]
+
+
+# Offer and answer
+
+PLAIN_LINE = "m=audio 5004 RTP/AVP 0\nc=IN IP4 192.0.2.7\n"
+KEY_LINE = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40 + "\n"
+KEYED_LINE = PLAIN_LINE.replace("AVP", "SAVP") + KEY_LINE
+
+
+def answered(
+    text: str,
+    policy: SrtpPolicy = "optional",
+    *,
+    ours: LocalPath | None = OURS,
+    before: Answer | None = None,
+    tls: bool = True,
+) -> Answer:
+    security = MediaSecurity(
+        policy,
+        secure_signalling=tls,
+        path=ours,
+        agreed=before.media.path if before is not None else None,
+    )
+    return answer(
+        SessionDescription.parse(text),
+        address="192.0.2.1",
+        port=20000,
+        codecs=("opus", "PCMU"),
+        session_id=1,
+        version=1,
+        previous=before.description if before is not None else None,
+        security=security,
+    )
+
+
+def would_take(text: str, policy: SrtpPolicy = "optional") -> bool:
+    description = SessionDescription.parse(text)
+    security = MediaSecurity(policy, secure_signalling=True)
+    return takes_dtls(description, address="192.0.2.1", codecs=("opus", "PCMU"), security=security)
+
+
+def test_a_browser_is_answered() -> None:
+    found = answered(BROWSER)
+    text = str(found.description)
+    assert text.startswith("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\n")
+    assert "a=group:BUNDLE 0\r\nm=audio 40012 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 192.0.2.7" in text
+    assert "a=rtpmap:111 opus/48000/2\r\n" in text
+    for line in ("rtcp-mux", "setup:active", "mid:0", "ice-ufrag:abcd", f"candidate:{HOST}"):
+        assert text.count(f"\r\na={line}\r\n") == 1
+    assert "crypto" not in text
+    assert found.media.path is not None
+    assert found.media.path.username == "xPbh"
+    assert (found.media.codec, found.media.direction) == ("opus", "sendrecv")
+    assert found.media.crypto is None
+
+
+def test_a_browser_that_has_not_gathered_is_not_on_hold() -> None:
+    bare = BROWSER.replace("m=audio 53012", "m=audio 9").replace(
+        "198.51.100.4\na=rtcp:", "0.0.0.0\na="
+    )
+    assert answered(bare).media.direction == "sendrecv"
+
+
+@pytest.mark.parametrize(
+    ("direction", "ours"), [("sendonly", "recvonly"), ("inactive", "inactive")]
+)
+def test_hold_keeps_the_path(direction: str, ours: str) -> None:
+    first = answered(BROWSER)
+    held = answered(BROWSER.replace("sendrecv", direction), before=first)
+    assert held.media.direction == ours
+    assert held.media.path == first.media.path
+    assert held.description.origin.version == "2"
+    resumed = answered(BROWSER, before=held)
+    assert resumed.description.media == first.description.media
+
+
+def test_all_but_the_audio_leaves_the_bundle() -> None:
+    video = "m=video 9 UDP/TLS/RTP/SAVPF 96\na=mid:1\na=rtcp-mux\n"
+    found = answered(BROWSER.replace("BUNDLE 0", "BUNDLE 0 1") + video).description
+    assert found.attributes == (("group", "BUNDLE 0"),)
+    assert (found.media[1].port, found.media[1].attributes) == (0, (("mid", "1"),))
+
+
+def test_without_a_bundle_there_is_none_in_the_answer() -> None:
+    found = answered(SERVER.replace("111 126", "0")).description
+    assert found.attributes == ()
+    assert found.media[0].attribute("mid") is None
+
+
+@pytest.mark.parametrize("policy", ["optional", "required"])
+@pytest.mark.parametrize("tls", [True, False])
+def test_both_profiles(policy: SrtpPolicy, *, tls: bool) -> None:
+    """The most secure one, wherever it stands."""
+    head, _, audio = BROWSER.partition("m=audio")
+    for text in (
+        BROWSER + PLAIN_LINE + KEYED_LINE,
+        head + PLAIN_LINE + KEYED_LINE + "m=audio" + audio,
+    ):
+        assert would_take(text, policy)
+        found = answered(text, policy, tls=tls)
+        assert found.media.path is not None
+        assert [line.port > 0 for line in found.description.media].count(True) == 1
+
+
+def test_both_ways_in_one_line() -> None:
+    both = BROWSER.replace("UDP/TLS/RTP/SAVPF", "RTP/SAVPF") + KEY_LINE
+    assert would_take(both)
+    assert answered(both).media.path is not None
+    lame = both.replace("a=rtcp-mux\n", "")
+    assert not would_take(lame)
+    found = answered(lame, ours=None).media
+    assert found.path is None
+    assert found.crypto is not None
+
+
+def test_what_cannot_be_carried_leaves_the_others() -> None:
+    for text in (BROWSER.replace("a=ice-ufrag:xPbh\n", ""), BROWSER.replace("111 0", "112")):
+        assert not would_take(text)
+        assert not would_take(text + PLAIN_LINE)
+        assert answered(text + PLAIN_LINE, ours=None).media.path is None
+        with pytest.raises(SdpError):
+            answered(text, ours=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "why"),
+    [
+        (BROWSER, "off", "SRTP is off"),
+        (BROWSER.replace("a=rtcp-mux\n", ""), "optional", "rtcp-mux"),
+        (BROWSER.replace("a=ice-pwd:PbMwLxwkkyk3gHHMdjt8YG9c\n", ""), "required", "not ICE"),
+        (PLAIN_LINE.replace("m=", "v=0\nm="), "required", "SRTP is required"),
+    ],
+)
+def test_policies_that_do_not_meet(text: str, policy: SrtpPolicy, why: str) -> None:
+    assert not would_take(text, policy)
+    with pytest.raises(SdpError, match=why):
+        answered(text, policy, ours=None)
+
+
+@pytest.mark.parametrize("policy", ["off", "optional", "required"])
+@pytest.mark.parametrize("text", ["v=0\n" + PLAIN_LINE, "v=0\n" + KEYED_LINE])
+def test_a_call_with_dtls_keeps_it(policy: SrtpPolicy, text: str) -> None:
+    first = answered(BROWSER)
+    with pytest.raises(SdpError, match="DTLS"):
+        answered(text, policy, before=first)
+
+
+def test_a_call_without_dtls_gets_none() -> None:
+    first = answered("v=0\n" + PLAIN_LINE, ours=None)
+    with pytest.raises(SdpError, match="from the beginning"):
+        answered(BROWSER, ours=None, before=first)
+
+
+def test_our_offer_and_its_answer() -> None:
+    ours = MediaSecurity("optional", path=OURS)
+    made = offer(
+        address="192.0.2.1", port=1, codecs=("opus", "PCMU"), session_id=1, version=1, security=ours
+    )
+    assert (made.media[0].protocol, made.media[0].port) == ("UDP/TLS/RTP/SAVPF", 40012)
+    assert made.media[0].attribute("setup") == "actpass"
+    back = answered(str(made))
+    assert back.media.path is not None
+    assert back.description.attributes == (("group", "BUNDLE 0"),)
+    taken = accept_answer(made, SessionDescription.parse(str(back.description)), security=ours)
+    assert taken.path is not None
+    assert (back.media.path.setup, taken.path.setup) == ("active", "passive")
+    assert (taken.codec, taken.path.fingerprints) == ("opus", (OURS.fingerprint,))
+    again = reoffer(back.description)
+    assert answered(str(again)).media.path is not None
+    with pytest.raises(SdpError):
+        accept_answer(made, answered("v=0\n" + PLAIN_LINE, ours=None).description, security=ours)

@@ -9,7 +9,7 @@ A `Response` that comes out of `parse_message` has a sound Via, From, To, Call-I
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bridge.errors import SipError
@@ -65,6 +65,10 @@ class Rejection:
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...] = ()
+    why: str = field(default="", compare=False)
+    """For our own log: what the peer is not told."""
+    routine: bool = field(default=False, compare=False)
+    """A step that every good call takes, such as the challenge before its password."""
 
 
 class _Message:

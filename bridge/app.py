@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ from bridge.config import Config, Trunk as TrunkSettings, registration_transport
 from bridge.errors import ConfigError, SipError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
-from bridge.legs.sip_leg import MediaPatience
+from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
@@ -205,7 +205,27 @@ def _switchboard(
     )
 
 
-def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
+def phones_without_ports(
+    config: Config, on_incoming: Callable[[SipLeg], None]
+) -> tuple[SipLegs, CallPolicy]:
+    """As they are when the service runs, but for looking at captured calls: they listen nowhere,
+    and take the answers to challenges of another day."""
+    settings = replace(_sip_settings(config), udp_port=0, tcp_port=0, tls_port=0, ws_port=0)
+    settings = replace(settings, tls_certificate="", tls_authority="")
+    policy = _policy(config, asyncio.get_running_loop().time, any_nonce=True)
+    phones = SipLegs(
+        settings,
+        plane=MediaPlane(),
+        poller=RtpPoller(),
+        ports=PortPool("127.0.0.1", config.rtp.port_min, config.rtp.port_max),
+        policy=policy,
+        on_incoming=on_incoming,
+        rng=random.SystemRandom(),
+    )
+    return phones, policy
+
+
+def _policy(config: Config, now: Callable[[], float], *, any_nonce: bool = False) -> CallPolicy:
     trunks = [
         Trunk(
             name=name,
@@ -233,7 +253,8 @@ def _policy(config: Config, now: Callable[[], float]) -> CallPolicy:
         Trunks(trunks),
         now=now,
         insecure_keys=config.sip.insecure_srtp_keys,
-        extensions=extensions_of(config.sip),
+        extensions=extensions_of(config.sip, any_nonce=any_nonce),
+        any_nonce=any_nonce,
     )
 
 

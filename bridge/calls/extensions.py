@@ -5,7 +5,6 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.calls.trunks import is_inside
 from bridge.config import Sip
 from bridge.sip.digest_gate import ALGORITHMS, DigestGate
 from bridge.sip.registrar import Registrar, RegistrarLimits
@@ -26,11 +25,18 @@ class ExtensionSettings:
 
 
 class Extensions:
-    def __init__(self, settings: ExtensionSettings, rng: random.Random) -> None:
-        self._networks = tuple(ipaddress.ip_network(each) for each in settings.addresses)
+    def __init__(
+        self, settings: ExtensionSettings, rng: random.Random, *, any_nonce: bool = False
+    ) -> None:
+        """`any_nonce` is for captured requests, as in DigestGate."""
+        self.networks = tuple(ipaddress.ip_network(each) for each in settings.addresses)
         self._domains = frozenset(domain.lower() for domain in settings.domains)
         self.gate = DigestGate(
-            settings.domains[0], settings.users.get, rng, algorithms=settings.algorithms
+            settings.domains[0],
+            settings.users.get,
+            rng,
+            algorithms=settings.algorithms,
+            any_nonce=any_nonce,
         )
         limits = RegistrarLimits(
             min_expires_s=settings.min_expires_s,
@@ -39,16 +45,12 @@ class Extensions:
         )
         self.registrar = Registrar(self._domains, self.gate, limits=limits)
 
-    def cover(self, address: str) -> bool:
-        """Whether phones may be there."""
-        return any(is_inside(address, network) for network in self._networks)
-
     def own(self, uri: SipUri) -> bool:
         """Whether this is the address of one of our phones, registered or not."""
         return uri.is_sip and bool(uri.user) and uri.host.lower() in self._domains
 
 
-def extensions_of(sip: Sip) -> Extensions | None:
+def extensions_of(sip: Sip, *, any_nonce: bool = False) -> Extensions | None:
     registrar = sip.registrar
     if not registrar.users:
         return None
@@ -63,4 +65,4 @@ def extensions_of(sip: Sip) -> Extensions | None:
         min_expires_s=registrar.min_expires_s,
         max_expires_s=registrar.max_expires_s,
     )
-    return Extensions(settings, random.SystemRandom())
+    return Extensions(settings, random.SystemRandom(), any_nonce=any_nonce)

@@ -6,6 +6,7 @@ from typing import Protocol
 from bridge.calls.call import CallState
 from bridge.calls.line import Line
 from bridge.calls.policy import CallPolicy
+from bridge.calls.refusals import turn_away
 from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError, CallNotFound, ConflictError, RequestError
 from bridge.legs.base import Leg
@@ -57,15 +58,15 @@ class Handover:
         """A call in place of another: the same conversation, with whoever calls now."""
         line = old.listener
         if not isinstance(line, Line) or leg.terms.trunk != old.terms.trunk or not leg.terms.trunk:
-            log.warning("INVITE refused", extra={"status": DECLINE, "why": "may replace no call"})
-            leg.reject(DECLINE)
+            why = "it is to replace a call of another trunk, or of none"
+            turn_away(leg, DECLINE, why, change="sip.trunks.<name>.addresses")
             return
         # The old leg ends by itself when the new one is answered.
         old.listener = None
         try:
             await leg.answer()
         except BridgeError as error:
-            log.warning("INVITE refused", extra={"why": error.message})
+            log.warning("call not replaced", extra={"why": error.message})
             old.listener = line
             return
         line.move(leg)

@@ -50,6 +50,30 @@ def read_keypad(transport: Mapping[str, Any]) -> KeypadSettings | None:
     return KeypadSettings(finish, length, float(pause_s), vault)
 
 
+def check_keypad(transport: Mapping[str, Any], *, told: bool) -> KeypadSettings | None:
+    """As `read_keypad`; a vault needs somebody who is `told` what is in it."""
+    settings = read_keypad(transport)
+    if settings is not None and settings.vault and not told:
+        raise RequestError(
+            f"{PARAM}.vault needs webhooks.url: nobody else learns the keys",
+            param=f"{PARAM}.vault",
+        )
+    return settings
+
+
+def read_accept(
+    asked: Mapping[str, Any] | None, *, told: bool
+) -> tuple[Mapping[str, Any] | None, KeypadSettings | None]:
+    """The session of an accept, and what `transport` beside it says. Raises RequestError."""
+    if asked is None or "transport" not in asked:
+        return asked, None
+    transport = asked["transport"]
+    if not isinstance(transport, Mapping) or transport.keys() - {"dtmf"}:
+        raise RequestError("transport takes 'dtmf' here", param="transport")
+    session = {name: value for name, value in asked.items() if name != "transport"}
+    return session, check_keypad(transport, told=told)
+
+
 class Keypad:
     """Gives `on_collected` what belongs together, by the clock of the running loop."""
 

@@ -1,16 +1,16 @@
 """Who may call, and who may be called: sources, trunks and destinations."""
 
-import ipaddress
 import logging
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.calls.extensions import Extensions
+from bridge.calls.sources import SourcePolicy, Strangers
 from bridge.calls.trunks import (
-    Match,
+    IpNetwork,
     Trunk,
     Trunks,
     check_headers,
@@ -21,6 +21,7 @@ from bridge.calls.trunks import (
     refuse_control,
 )
 from bridge.errors import RequestError
+from bridge.legs.refusals import BY_STATUS, Caller, Refusal
 from bridge.legs.sip import DialOrder
 from bridge.legs.sip_leg import LegTerms
 from bridge.sip.digest_gate import DigestGate
@@ -28,30 +29,22 @@ from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request
 from bridge.sip.registrar import Registrar
 
+__all__ = ["DROPPED", "CallPolicy", "Dial", "SourcePolicy", "Standing", "read_dial"]
+
 log = logging.getLogger(__name__)
 
+DROPPED = "sip.trunks.<name>.addresses, sip.trusted_sources or sip.registrar.addresses"
 MAX_RING_S = 600
 _CALLER = re.compile(r"[A-Za-z0-9+_.\-]{1,64}")
-WRONG_PASSWORD = {
-    "status": 401,
-    "why": "the password is not the one of that user",
-    "change": "sip.trunks.<name>.digest.users, or what the caller is configured with",
-}
-DROPPED_EVERY_S = 10.0  # scanners knock all day: one line in that time says enough
 
 
-class SourcePolicy:
-    """Sources outside `trusted` are met with silence unless `admits_unknown`."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the settings make of somebody who calls; `gate` is what must be passed first."""
 
-    def __init__(self, trusted: Iterable[str], *, admits_unknown: bool) -> None:
-        self._networks = tuple(ipaddress.ip_network(network) for network in trusted)
-        self.admits_unknown = admits_unknown
-
-    def admits(self, address: str) -> bool:
-        return self.admits_unknown or self.trusts(address)
-
-    def trusts(self, address: str) -> bool:
-        return any(is_inside(address, network) for network in self._networks)
+    trunk: Trunk | None
+    gate: DigestGate | None
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,8 @@ class Dial:
 
 
 class CallPolicy:
-    """`now` is monotonic; `insecure_keys` allows SRTP keys over signalling that is not TLS."""
+    """`now` is monotonic; `insecure_keys` allows SRTP keys over signalling that is not TLS.
+    `any_nonce` is for captured requests, as in DigestGate."""
 
     def __init__(
         self,
@@ -78,6 +72,7 @@ class CallPolicy:
         insecure_keys: bool = False,
         rng: random.Random | None = None,
         extensions: Extensions | None = None,
+        any_nonce: bool = False,
     ) -> None:
         self._sources = sources
         self._trunks = trunks
@@ -90,66 +85,75 @@ class CallPolicy:
                 trunk.users.get,
                 rng or random.SystemRandom(),
                 algorithms=trunk.algorithms,
+                any_nonce=any_nonce,
             )
             for trunk in trunks
             if trunk.users
         }
-        self._told_at: float | None = None
-        self._dropped = 0
+        self._strangers = Strangers()
 
     @property
     def registrar(self) -> Registrar | None:
         return None if self.extensions is None else self.extensions.registrar
 
+    def standing(self, address: str, request: Request | None = None) -> Standing:
+        """Every decision about a caller is made by this, and so is the account of it."""
+        match = self._trunks.match(address, request)
+        compared = [*match.reasons] if len(self._trunks) else []
+        if (trunk := match.trunk) is not None:
+            caller = Caller(f"sip.trunks.{trunk.name}", tuple(compared))
+            return Standing(trunk, self._gates.get(trunk.name), caller)
+        gate, setting = None, ""
+        if self._is_among(address, "sip.trusted_sources", self._sources.trusted, compared):
+            setting = "sip.trusted_sources"
+        elif (phones := self.extensions) is not None and self._is_among(
+            address, "sip.registrar.addresses", phones.networks, compared
+        ):
+            gate, setting = phones.gate, "sip.registrar"
+        else:
+            compared.append(f"sip.unknown_sources may call: {_yes(self._sources.admits_unknown)}")
+            setting = "sip.unknown_sources" if self._sources.admits_unknown else ""
+        return Standing(None, gate, Caller(setting, tuple(compared)))
+
+    def _is_among(
+        self, address: str, setting: str, networks: Sequence[IpNetwork], compared: list[str]
+    ) -> bool:
+        found = any(is_inside(address, network) for network in networks)
+        if networks:
+            names = ", ".join(map(str, networks))
+            compared.append(f"compared {address} with {setting} {names}: {_yes(found)}")
+        return found
+
+    def caller(self, request: Request, flow: Flow) -> Caller:
+        return self.standing(flow.remote[0], request).caller
+
     def admits(self, address: str) -> bool:
-        match = self._trunks.match(address)
-        gate = self._gate(match, address)
-        if gate is not None and gate.blocked(address, self._now()):
+        standing, now = self.standing(address), self._now()
+        if standing.gate is not None and standing.gate.blocked(address, now):
+            self._drop(address, now, "shut out for wrong passwords", standing.caller)
             return False
-        if match.trunk is not None or gate is not None or self._sources.admits(address):
-            return True
-        self._dropped += 1
-        now = self._now()
-        if self._told_at is None or now - self._told_at >= DROPPED_EVERY_S:
-            log.warning(
-                "dropped in silence: no trunk's address",
-                extra={
-                    "from": address,
-                    "why": str(match),
-                    "change": "sip.trunks.<name>.addresses or sip.trusted_sources",
-                    "dropped": self._dropped,
-                },
-            )
-            self._told_at, self._dropped = now, 0
-        return False
+        if not standing.caller.is_known:
+            self._drop(address, now, "an address of nobody's", standing.caller)
+        return standing.caller.is_known
+
+    def _drop(self, address: str, now: float, why: str, caller: Caller) -> None:
+        if dropped := self._strangers.dropped(address, now):
+            change = DROPPED if not caller.is_known else BY_STATUS[403]
+            found = Refusal(0, why, change, caller, address)
+            log.warning("dropped in silence", extra=found.fields | {"dropped": dropped})
 
     def authenticate(self, request: Request, flow: Flow, now: float) -> Rejection | None:
         """What to answer an INVITE whose caller has not proven who it is."""
-        gate = self._gate(self._trunks.match(flow.remote[0], request), flow.remote[0])
-        if gate is None:
-            return None
-        failed = gate.stats.failed
-        rejection = gate.check(request, flow.remote[0], now)
-        if gate.stats.failed > failed:
-            log.warning("INVITE refused", extra={"from": flow.remote[0]} | WRONG_PASSWORD)
-        return rejection
-
-    def _gate(self, match: Match, address: str) -> DigestGate | None:
-        """That callers from there must pass."""
-        if match.trunk is not None:
-            return self._gates.get(match.trunk.name)
-        phones = self.extensions
-        if phones is None or self._sources.trusts(address) or not phones.cover(address):
-            return None
-        return phones.gate
+        gate = self.standing(flow.remote[0], request).gate
+        return None if gate is None else gate.check(request, flow.remote[0], now)
 
     def terms(self, request: Request, flow: Flow, now: float) -> LegTerms:
         """Raises OverloadedError past the caps of the trunk."""
-        match = self._trunks.match(flow.remote[0], request)
-        if match.trunk is None:
+        trunk = self.standing(flow.remote[0], request).trunk
+        if trunk is None:
             return LegTerms(srtp="optional", allow_insecure_keys=self._insecure_keys)
-        self._trunks.admit(match.trunk, now)
-        return self._terms(match.trunk)
+        self._trunks.admit(trunk, now)
+        return self._terms(trunk)
 
     def _terms(self, trunk: Trunk) -> LegTerms:
         return LegTerms(
@@ -264,6 +268,10 @@ class CallPolicy:
             credentials=trunk.credentials,
             replaces=replaces,
         )
+
+
+def _yes(found: object) -> str:
+    return "yes" if found else "no"
 
 
 def read_dial(transport: Mapping[str, Any]) -> Dial:

@@ -13,12 +13,13 @@ from bridge.backends.base import Backend
 from bridge.backends.tools import Opener, no_servers
 from bridge.calls.call import Call, CallState
 from bridge.calls.handover import Dialler, Handover
-from bridge.calls.keypad import KeypadSettings, read_keypad
+from bridge.calls.keypad import check_keypad, read_accept
 from bridge.calls.lifecycle import Lifecycle
 from bridge.calls.line import Line, PlainSession
 from bridge.calls.policy import CallPolicy, read_dial
+from bridge.calls.refusals import turn_away
 from bridge.calls.webhooks import WebhookSender, incoming_call_event
-from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError, RequestError
+from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedError
 from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
 from bridge.legs.sip_leg import SipLeg
@@ -106,7 +107,9 @@ class Switchboard:
             self._tasks.spawn(self.handover.take_over(leg, leg.replaces), name="replace")
             return
         if self._is_closed:
-            leg.reject(OverloadedError.sip_status)
+            full = "" if self._draining else "limits.max_calls"
+            why = "there is no room for a call" if full else "the service is stopping"
+            turn_away(leg, OverloadedError.sip_status, why, change=full)
             return
         line = self._open_line(leg)
         leg.ring()
@@ -145,7 +148,7 @@ class Switchboard:
         try:
             await self._answer(line, None)
         except BridgeError as error:
-            log.warning("call not answered", extra={"why": error.message})
+            log.info("call not answered", extra={"why": error.message})
 
     async def _announce(self, line: Line, webhooks: WebhookSender) -> None:
         call = line.call
@@ -163,7 +166,9 @@ class Switchboard:
         # Until a session runs nobody is there to talk to, accepted or not.
         if line.call.state in (CallState.RINGING, CallState.ANSWERING):
             line.call.end_reason = reason
-            line.leg.reject(status)
+            why = f"not accepted in {self._limits.ring_timeout_s:g} s"
+            change = "limits.ring_timeout_s, or who gets the webhook"
+            turn_away(line.leg, status, why, change=change, call_id=line.call.call_id)
 
     async def offer(self, sdp: str, session: Mapping[str, Any] | None) -> tuple[CallId, str]:
         """A browser's call: its answer, with the call already reachable by its id.
@@ -205,7 +210,7 @@ class Switchboard:
         await self._answer(line, session)
 
     async def _answer(self, line: Line, asked: Mapping[str, Any] | None) -> None:
-        session, keypad = self._read(asked)
+        session, keypad = read_accept(asked, told=self.lifecycle.reaches_somebody)
         config = SessionConfig.create(session, defaults=self._defaults.config)
         line.collect(keypad)
         line.call.advance("accept")
@@ -214,27 +219,6 @@ class Switchboard:
         line.set_timer(self._limits.max_duration_s, self._expire, line)
         await line.leg.answer()
         line.join()
-
-    def _read(
-        self, asked: Mapping[str, Any] | None
-    ) -> tuple[Mapping[str, Any] | None, KeypadSettings | None]:
-        """The session, and what `transport` beside it says. Raises RequestError."""
-        if asked is None or "transport" not in asked:
-            return asked, None
-        transport = asked["transport"]
-        if not isinstance(transport, Mapping) or transport.keys() - {"dtmf"}:
-            raise RequestError("transport takes 'dtmf' here", param="transport")
-        session = {name: value for name, value in asked.items() if name != "transport"}
-        return session, self._keypad(transport)
-
-    def _keypad(self, transport: Mapping[str, Any]) -> KeypadSettings | None:
-        settings = read_keypad(transport)
-        if settings is not None and settings.vault and not self.lifecycle.reaches_somebody:
-            raise RequestError(
-                "transport.dtmf.vault needs webhooks.url: nobody else learns the keys",
-                param="transport.dtmf.vault",
-            )
-        return settings
 
     async def _converse(self, line: Line, config: SessionConfig, *, greets: bool) -> None:
         """Give the call its session. Raises BackendError, and CallNotFound if it ended."""
@@ -250,7 +234,8 @@ class Switchboard:
                 if call.direction == "outbound":
                     await leg.hangup()
                 else:
-                    leg.reject(error.sip_status)
+                    why = f"no model: {error.message}"
+                    turn_away(leg, error.sip_status, why, change="session", call_id=call.call_id)
             raise
         if call.state in (CallState.ENDING, CallState.ENDED):
             await conversation.close()
@@ -288,7 +273,7 @@ class Switchboard:
         if line.call.state is not CallState.RINGING or line.call.direction == "outbound":
             raise ConflictError("The call is not ringing here; use hangup")
         line.call.rejected_with = status
-        line.leg.reject(status)
+        turn_away(line.leg, status, "rejected by the API", call_id=call_id, asked=True)
 
     async def hangup(self, call_id: CallId) -> None:
         """Raises CallNotFound. A second hangup of the same call is harmless."""
@@ -323,7 +308,8 @@ class Switchboard:
         if self._is_closed or self._phones is None:
             raise OverloadedError("No room for another call")
         config = SessionConfig.create(session, defaults=self._defaults.config)
-        dial, keypad = read_dial(transport), self._keypad(transport)
+        dial = read_dial(transport)
+        keypad = check_keypad(transport, told=self.lifecycle.reaches_somebody)
         order = self._policy.order(dial)
         try:
             leg = await self._phones.dial(order)
@@ -357,7 +343,8 @@ class Switchboard:
         elif call.state is CallState.RINGING:
             call.rejected_with = DECLINE
             call.end_reason = "local_hangup"
-            line.leg.reject(DECLINE)
+            why = "hung up before it was answered"
+            turn_away(line.leg, DECLINE, why, call_id=call.call_id, asked=True)
         elif call.state in (CallState.ANSWERING, CallState.ACTIVE):
             call.advance("hangup")
             if line.session is not None:

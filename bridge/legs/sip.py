@@ -1,7 +1,6 @@
 """Phones: listens for their calls and makes calls to them; each becomes a leg."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from bridge.errors import BridgeError, ConfigError, NotFoundError, OverloadedError, SdpError
 from bridge.ids import random_base62
+from bridge.legs.refusals import Caller, Refusal, RefusalLog, compare_media, refusal
 from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, MediaPatience, SipLeg
 from bridge.legs.sip_media import SipMedia, SipMediaSettings
@@ -30,8 +30,6 @@ from bridge.sip.tls import TlsFiles
 from bridge.sip.transport import SECURE, SipTransport
 from bridge.sip.uri import SipUri
 from bridge.tasks import TaskOwner
-
-log = logging.getLogger(__name__)
 
 MEDIA_CHECK_S = 1.0
 EXPIRY_CHECK_S = 60.0
@@ -87,6 +85,10 @@ class Policy(Protocol):
 
     def terms(self, request: Request, flow: Flow, now: float, /) -> LegTerms:
         """Of a new call. Raises BridgeError, which refuses it."""
+        ...
+
+    def caller(self, request: Request, flow: Flow, /) -> Caller:
+        """Who sent it, and what that was found by."""
         ...
 
     def authenticate(self, request: Request, flow: Flow, now: float, /) -> Rejection | None:
@@ -145,6 +147,9 @@ class SipLegs:
         self._ports = ports
         self._policy = policy
         self._on_incoming = on_incoming
+        self._refusals = RefusalLog()
+        self.on_refused: Callable[[Refusal], None] = self._refusals.tell
+        """Told why an INVITE is turned away."""
         self._rng = rng
         self._legs: dict[UsageId, SipLeg] = {}
         self._tasks = TaskOwner("sip")
@@ -163,6 +168,7 @@ class SipLegs:
                 register=self._register if registrar is not None else None,
                 flow_closed=registrar.flow_closed if registrar is not None else forget_nothing,
                 authenticate=lambda request, flow: policy.authenticate(request, flow, self.now()),
+                refused=self._tell_refusal,
             ),
             rng,
         )
@@ -178,7 +184,7 @@ class SipLegs:
             ws=ours.get("ws"),
             tls_files=_tls_files(settings),
             ws_origins=settings.ws_origins,
-            on_event=self._on_event,
+            on_event=self.happened,
             flow_in_use=self._flow_in_use,
         )
 
@@ -252,7 +258,8 @@ class SipLegs:
 
     # Calls that reach us
 
-    def _on_event(self, event: Event) -> None:
+    def happened(self, event: Event) -> None:
+        """What the user agent reports."""
         if isinstance(event, IncomingCall):
             self._incoming(event)
         elif isinstance(event, RequestDone):
@@ -284,7 +291,14 @@ class SipLegs:
         except SdpError as error:
             media.socket.close()
             self._policy.released(terms)
-            self._refuse(event, error, (("Warning", '305 - "Incompatible media format"'),))
+            codecs = terms.codecs or self.settings.codecs
+            body = session_description(event.request) or b""
+            self._refuse(
+                event,
+                error,
+                (("Warning", '305 - "Incompatible media format"'),),
+                offer=compare_media(body, codecs, terms.srtp),
+            )
             return
         leg.usage = event.usage
         if event.replaces is not None:
@@ -306,13 +320,22 @@ class SipLegs:
         return SipMedia(self._ports.open(), settings, rng=self._rng)
 
     def _refuse(
-        self, event: IncomingCall, error: BridgeError, headers: Sequence[tuple[str, str]]
+        self,
+        event: IncomingCall,
+        error: BridgeError,
+        headers: Sequence[tuple[str, str]],
+        *,
+        offer: str = "",
     ) -> None:
-        log.warning(
-            "INVITE refused",
-            extra={"status": error.sip_status, "why": error.message, "from": event.flow.remote[0]},
-        )
+        self._tell_refusal(event.request, event.flow, error, offer=offer)
         self.agent.reject(event.usage, error.sip_status, self.now(), headers=headers)
+
+    def _tell_refusal(
+        self, request: Request, flow: Flow, found: Rejection | BridgeError, *, offer: str = ""
+    ) -> None:
+        if self._refusals.has_room(self.now()):
+            caller = self._policy.caller(request, flow)
+            self.on_refused(refusal(request, flow, caller, found, offer=offer))
 
     # Calls that we make
 

@@ -148,19 +148,20 @@ class MediaSecurity:
             return path
         if self.agreed is not None:
             raise SdpError("the keys of the call are by DTLS, which is not offered any more")
-        why = "SRTP is off"
+        why, code = "SRTP is off", "srtp_off"
         if self.policy != "off" or self.current is not None:
             bare = line.attribute("crypto") is None
             why = "no key is offered" if bare else "no a=crypto line can be used"
+            code = "srtp_no_key"
             theirs = next((each for each in cryptos(line) if each.suite in self.suites), None)
             if theirs is not None and self.keys_allowed:
                 return self._ours(theirs), theirs
             if theirs is not None:
-                why = "the signalling is not encrypted"
+                why, code = "the signalling is not encrypted", "srtp_in_the_clear"
         if is_secure(line):
-            raise SdpError(f"SRTP is offered, but {why}")
+            raise SdpError(f"SRTP is offered, but {why}", code=code)
         if self.required:
-            raise SdpError(f"SRTP is required, but {why}")
+            raise SdpError(f"SRTP is required, but {why}", code=code)
         return None
 
     def _answer_dtls(self, line: MediaDescription, offer: SessionDescription) -> RemotePath | None:

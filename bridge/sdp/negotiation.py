@@ -52,6 +52,7 @@ DEFAULT_PTIME_MS = 20
 TELEPHONE_EVENT = "telephone-event"
 EVENTS = "0-15"  # no flash hook (16)
 # RFC 7587 section 6.1: what is above 12 kHz would be thrown away here.
+MIN_BITRATE = 6000
 OPUS_PARAMETERS = "maxplaybackrate=24000;useinbandfec=1"
 
 MIRRORED: dict[Direction, Direction] = {
@@ -74,7 +75,8 @@ NOT_RECEIVING: dict[Direction, Direction] = {
 class NegotiatedMedia:
     """`payload_type` and `telephone_event` both ways; `direction` is ours; `remote` may be 0.0.0.0
     while the peer holds the call, and says nothing where there is a `path`, which ICE finds. No
-    `crypto` and no `path`: plain RTP. `fec`: the peer mends losses with what Opus sends twice."""
+    `crypto` and no `path`: plain RTP. `fec`: the peer mends losses with what Opus sends twice;
+    `bitrate`: what it wants of Opus at most, 0 if it does not say."""
 
     codec: str
     payload_type: int
@@ -88,6 +90,7 @@ class NegotiatedMedia:
     crypto: CryptoPair | None = None
     fec: bool = False
     path: RemotePath | None = None
+    bitrate: int = 0
 
     @property
     def sends(self) -> bool:
@@ -265,7 +268,9 @@ def _choose(
             _check_host(negotiated, address)
             best, strength = (index, negotiated), _strength(agreed)
     if best is None:
-        raise refusal or SdpError("no audio stream with a common codec is offered")
+        raise refusal or SdpError(
+            "no audio stream with a common codec is offered", code="no_common_codec"
+        )
     return best
 
 
@@ -321,6 +326,7 @@ def _negotiate(
         crypto=None if isinstance(agreed, RemotePath) else agreed,
         path=path,
         fec=codec == "opus" and "useinbandfec=1" in _parameters(line, payload_type),
+        bitrate=_max_bitrate(_parameters(line, payload_type)) if codec == "opus" else 0,
     )
 
 
@@ -360,6 +366,15 @@ def _parameters(line: MediaDescription, payload_type: int) -> list[str]:
         if name.lower() == "fmtp" and head == str(payload_type):
             return "".join(parameters.lower().split()).split(";")
     return []
+
+
+def _max_bitrate(parameters: Sequence[str]) -> int:
+    """RFC 7587 section 6.1, which knows 6 to 510 kbit/s."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "maxaveragebitrate" and value.isdecimal() and len(value) < 10:
+            return max(MIN_BITRATE, int(value))
+    return 0
 
 
 def _ptime_ms(line: MediaDescription) -> int:

@@ -99,7 +99,8 @@ class UserAgent(AgentCommands):
         if request.method == "INVITE" and request.to_tag is None and self._is_closed:
             # Before validation, which costs more than all the rest of a refusal.
             self.stats.overloaded += not self.draining
-            self._refuse_for_now(request, flow)
+            why = "the service is stopping" if self.draining else "there is no room for a call"
+            self._refuse_for_now(request, flow, why)
             return
         rejection = validate(
             request,
@@ -125,15 +126,9 @@ class UserAgent(AgentCommands):
     def _receive_new(self, request: Request, flow: Flow, now: float) -> None:
         if request.method == "INVITE":
             if merge_key(request) in self._merging:
-                self._refuse(request, flow, 482)
+                self._refuse(request, flow, 482, why="this call has come by another way already")
             elif rejection := self.config.authenticate(request, flow):
-                self._refuse(
-                    request,
-                    flow,
-                    rejection.status,
-                    reason=rejection.reason,
-                    headers=rejection.headers,
-                )
+                self._turn_down(request, flow, rejection)
             else:
                 self._receive_call(request, flow, now)
         elif "replaces" in request.headers:
@@ -155,14 +150,16 @@ class UserAgent(AgentCommands):
 
     def _receive_call(self, request: Request, flow: Flow, now: float) -> None:
         if too_short := self.config.too_short(request):
-            self._refuse(request, flow, 422, headers=too_short)
+            least = self.config.min_session_expires
+            why = f"its Session-Expires is below {least} s"
+            self._refuse(request, flow, 422, headers=too_short, why=why)
             return
         replaced = None
         if "replaces" in request.headers:
             try:
                 replaced = self._replaced_by(request)
             except SipError as error:
-                self._refuse(request, flow, error.status or 400)
+                self._refuse(request, flow, error.status or 400, why=f"Replaces: {error.message}")
                 return
         cseq = self.rng.randrange(1, 2**16)
         dialog = Dialog.from_request(
@@ -192,7 +189,7 @@ class UserAgent(AgentCommands):
             raise SipError("no such dialog", status=481)
         (replaced,) = found
         if replaced.is_leaving or not self.config.replaces:
-            raise SipError("Decline", status=603)
+            raise SipError("calls may not be replaced, or this one is ending", status=603)
         if isinstance(replaced, InviteUsage):
             if replaced.state is CallState.RINGING:
                 # It rings here: there is nobody yet whose place could be taken.
@@ -218,7 +215,7 @@ class UserAgent(AgentCommands):
     def _receive_in_dialog(self, request: Request, flow: Flow, now: float) -> None:
         usage = self._usage_of(request)
         if usage is None:
-            self._refuse(request, flow, 481)
+            self._refuse(request, flow, 481, why="it belongs to a call that is not here")
             return
         if self._is_full and request.method != "BYE":
             self.stats.overloaded += 1

@@ -21,6 +21,10 @@ def forget_nothing(flow: Flow) -> None:
     pass
 
 
+def tell_nobody(request: Request, flow: Flow, rejection: Rejection) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
     contacts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
@@ -36,6 +40,8 @@ class AgentConfig:
     whoever `admit` lets in."""
     authenticate: Callable[[Request, Flow], Rejection | None] = no_questions
     """Asked for each new INVITE; what it returns is the answer, a 401 for one."""
+    refused: Callable[[Request, Flow, Rejection], None] = tell_nobody
+    """Told of each INVITE that ends here, before its owner has heard of it."""
     transfers: bool = False
     """REFER in calls is reported (`TransferRequested`); declined with 603 otherwise."""
     replaces: bool = False

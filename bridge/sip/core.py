@@ -16,7 +16,8 @@ from bridge.sip.client_transaction import (
 )
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import Event, Flow, UsageId
-from bridge.sip.message import Request, make_response
+from bridge.sip.message import Rejection, Request, make_response
+from bridge.sip.reasons import REASONS
 from bridge.sip.server_transaction import (
     MergeKey,
     ServerKey,
@@ -159,9 +160,9 @@ class AgentCore:
 
     # Answers that keep no state
 
-    def _refuse_for_now(self, request: Request, flow: Flow) -> None:
-        wait = [("Retry-After", str(self.config.retry_after_s))]
-        self._refuse(request, flow, 503, headers=wait)
+    def _refuse_for_now(self, request: Request, flow: Flow, why: str = "") -> None:
+        wait = (("Retry-After", str(self.config.retry_after_s)),)
+        self._refuse(request, flow, 503, headers=wait, why=why)
 
     def _refuse(
         self,
@@ -171,9 +172,18 @@ class AgentCore:
         *,
         reason: str | None = None,
         headers: Lines = (),
+        why: str = "",
     ) -> None:
+        reason = reason or REASONS.get(status, "Unknown")
+        self._turn_down(request, flow, Rejection(status, reason, tuple(headers), why))
+
+    def _turn_down(self, request: Request, flow: Flow, rejection: Rejection) -> None:
         self.stats.refused += 1
-        self._reply(request, flow, status, reason=reason, headers=headers)
+        if request.method == "INVITE":
+            self.config.refused(request, flow, rejection)
+        self._reply(
+            request, flow, rejection.status, reason=rejection.reason, headers=rejection.headers
+        )
 
     def _reply(
         self,

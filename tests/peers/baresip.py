@@ -12,12 +12,21 @@ from typing import Any, Literal
 from tests.ports import free_port
 
 MODULES = Path("/usr/lib/baresip/modules")
-NAMES = {"PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
+CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
+# Its own names: an unknown one means all codecs.
+NAMES: dict[CodecName, str] = {
+    "PCMU": "PCMU/8000/1",
+    "PCMA": "PCMA/8000/1",
+    "G722": "G722/16000/1",
+    "opus": "opus/48000/1",
+}
+RATES: dict[CodecName, int] = {"PCMU": 8000, "PCMA": 8000, "G722": 16000, "opus": 48000}
+OPUS = ("opus_stereo no", "opus_sprop_stereo no", "opus_bitrate 32000")
 END_OF_DIGIT = "\x04"
 
 
 class Baresip:
-    """`microphone` is an 8 kHz mono WAV; the silence after it is ours to keep going.
+    """`microphone` is a mono WAV; the silence after it is ours to keep going.
 
     `settings` are further lines for its configuration.
     """
@@ -27,7 +36,7 @@ class Baresip:
         microphone: Path,
         *,
         transport: Literal["udp", "tcp", "tls"],
-        codec: Literal["PCMU", "PCMA"],
+        codec: CodecName,
         settings: Sequence[str] = (),
         answers: bool = False,
         encrypts: bool = False,
@@ -44,10 +53,11 @@ class Baresip:
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
         home = Path(self._home.name)
         padded = home / "microphone.wav"
-        subprocess.run(["sox", "-D", str(microphone), str(padded), "pad", "0", "90"], check=True)
+        effects = ["rate", "-v", str(RATES[codec]), "pad", "0", "90"]
+        subprocess.run(["sox", "-D", str(microphone), str(padded), *effects], check=True)
         self.port = port = free_port()
         control = free_port()
-        modules = ["g711", "aufile", "aubridge", "uuid"]
+        modules = ["g711", "g722", "opus", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         lines = [
             f"module_path {MODULES}",
@@ -65,6 +75,7 @@ class Baresip:
             f"ctrl_tcp_listen 127.0.0.1:{control}",
             "net_interface 127.0.0.1",
             *([f"snd_path {records}"] if records is not None else []),
+            *OPUS,
             *settings,
             *(f"module {name}.so" for name in modules),
             "module_tmp account.so",

@@ -1,0 +1,307 @@
+"""What calls sound like: speech through real baresip calls, both ways, on a bad network.
+
+Each take is a call of baresip to our legs and media plane, beside one of baresip to baresip that
+loses the same packets. Both sides talk at once. PESQ (MOS-LQO) against what was said: P.862 for
+8 kHz, P.862.2 for the wideband codecs; medians over the takes. `moved` is by how much audio was
+shifted in time within a call, `concealed` counts gaps that we filled, of one call.
+
+Needs baresip, sox, espeak-ng and the package pesq, which is compiled when it is installed.
+
+    python -m tests.bench.voice --codecs opus PCMU --loss 0 5 --burst 1 3 --takes 3
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bridge.audio.wav import read_wav
+from tests.bench.network import Way, Weather
+from tests.bench.relay import Address, Relay
+from tests.bench.subjects import ROOT
+from tests.bench.voice_score import Score, score
+from tests.peers import speech
+from tests.peers.baresip import Baresip, CodecName
+
+CODECS: dict[str, CodecName] = {
+    "PCMU": "PCMU",
+    "PCMA": "PCMA",
+    "G722": "G722",
+    "opus": "opus",
+    "opus-fec": "opus",
+}
+SETTINGS = {"opus-fec": ("opus_inbandfec yes", "opus_packet_loss 10")}
+CONCEALS = ("module plc.so",)  # baresip's own; Opus has another within
+RATE = 48_000
+LEAD_S, TAIL_S = 0.5, 0.8
+CALLERS = (
+    (
+        "en-gb",
+        "The box was thrown beside the parked truck.",
+        "Rice is often served in round bowls.",
+    ),
+    ("en-us+f3", "Glue the sheet to the dark blue background.", "Four hours of work faced us."),
+    ("en-gb+m3", "It is easy to tell the depth of a well.", "Take the winding path to the lake."),
+)
+AGENTS = (
+    ("en-us", "Your number is seven, three, nine, zero.", "Fresh fish is sold by the shore."),
+    ("en-gb+f2", "The juice of lemons makes fine punch.", "Note closely the size of the tank."),
+    ("en-us+m7", "A large size in stockings is hard to sell.", "The boy was there at sunrise."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    codec: str
+    loss: float
+    burst: float
+    number: int
+    ours: bool
+
+    @property
+    def name(self) -> str:
+        peer = "ours" if self.ours else "theirs"
+        return f"{self.codec}-{self.loss:g}-{self.burst:g}-{self.number}-{peer}"
+
+    @property
+    def kind(self) -> tuple[str, float, float]:
+        return self.codec, self.loss, self.burst
+
+    def ways(self) -> tuple[Way, Way]:
+        """The same for both peers."""
+        weather = Weather(loss=self.loss, burst=self.burst)
+        return Way(weather, f"{self.number} up"), Way(weather, f"{self.number} down")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    take: Take
+    up: Score
+    down: Score
+    counted: dict[str, Any]
+
+
+def clip(folder: Path, voices: Sequence[tuple[str, ...]], number: int) -> Path:
+    """Two sentences at 48 kHz and a pause around each."""
+    voice, *sentences = voices[number % len(voices)]
+    path = folder / f"{voice}-{number}.wav"
+    effects = ["pad", f"{LEAD_S}", f"{TAIL_S}"]
+    parts = [str(speech.wav(text, rate=RATE, voice=voice)) for text in sentences]
+    subprocess.run(["sox", "-D", *parts, str(path), *effects], check=True)
+    return path
+
+
+def duration(path: Path) -> float:
+    pcm, rate = read_wav(path)
+    return len(pcm) / rate
+
+
+@contextmanager
+def line(folder: Path) -> Iterator[Address]:
+    """Our side, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.voice_line", str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield ("127.0.0.1", int(process.stdout.readline()))
+        finally:
+            process.stdin.close()
+            process.wait(10)
+
+
+_starting = threading.Lock()  # ports that are free may be given to two at a time
+
+
+def phone(take: Take, microphone: Path, records: Path, *, answers: bool = False) -> Baresip:
+    codec = CODECS[take.codec]
+    records.mkdir()
+    settings = (*SETTINGS.get(take.codec, ()), *(() if codec == "opus" else CONCEALS))
+    with _starting:
+        return Baresip(
+            microphone,
+            transport="udp",
+            codec=codec,
+            settings=settings,
+            answers=answers,
+            records=records,
+        )
+
+
+def talk(caller: Baresip, user: str, port: int, seconds: float) -> None:
+    caller.command("dial", f"sip:{user}@127.0.0.1:{port}")
+    if caller.wait("CALL_ESTABLISHED", 10) is None:
+        raise RuntimeError(f"{user}: no answer")
+    ended = caller.wait("CALL_CLOSED", seconds)
+    if ended is not None:
+        raise RuntimeError(f"{user}: {ended.get('param')}")
+    caller.command("hangup")
+    caller.wait("CALL_CLOSED", 5)
+
+
+class Studio:
+    """Makes the calls; recordings stay in `folder` until it is gone."""
+
+    def __init__(self, folder: Path, server: Address, takes: int) -> None:
+        self.callers = [clip(folder, CALLERS, number) for number in range(takes)]
+        self.agents = [clip(folder, AGENTS, number) for number in range(takes)]
+        self._folder = folder
+        self._server = server
+
+    async def call(self, take: Take) -> None:
+        caller, agent = self.callers[take.number], self.agents[take.number]
+        callee: Baresip | None = None
+        server = self._server
+        if take.ours:
+            said = self._folder / f"{take.name}.wav"
+            command = ["sox", "-D", str(agent), "-r", "24000", str(said)]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+        else:
+            records = self._folder / f"{take.name}-up"
+            callee = await asyncio.to_thread(phone, take, agent, records, answers=True)
+            server = ("127.0.0.1", callee.port)
+        relay = Relay(("127.0.0.1", 0), server, lambda _: take.ways())
+        relay.open()
+        dialling: Baresip | None = None
+        try:
+            dialling = await asyncio.to_thread(
+                phone, take, caller, self._folder / f"{take.name}-down"
+            )
+            seconds = max(duration(caller), duration(agent)) + 0.5
+            user = take.name if take.ours else "caller"
+            await asyncio.to_thread(talk, dialling, user, relay.listen[1], seconds)
+        finally:
+            for each in filter(None, (dialling, callee)):
+                await asyncio.to_thread(each.close)
+            relay.close()
+
+    def result(self, take: Take) -> Result:
+        up = self._folder / f"{take.name}.heard.wav"
+        counted: dict[str, Any] = {}
+        if take.ours:
+            counted = json.loads((self._folder / f"{take.name}.json").read_text())
+        else:
+            (up,) = (self._folder / f"{take.name}-up").glob("*-dec.wav")
+        (down,) = (self._folder / f"{take.name}-down").glob("*-dec.wav")
+        narrow = CODECS[take.codec] in ("PCMU", "PCMA")
+        return Result(
+            take,
+            judged(self.callers[take.number], up, narrow=narrow),
+            judged(self.agents[take.number], down, narrow=narrow),
+            counted,
+        )
+
+
+def judged(said: Path, heard: Path, *, narrow: bool) -> Score:
+    recorded, rate = read_wav(heard)
+    return score(read_wav(said)[0], recorded, rate, narrow=narrow)
+
+
+async def record(studio: Studio, takes: Sequence[Take], together: int) -> None:
+    turns = asyncio.Semaphore(together)
+
+    async def one(take: Take) -> None:
+        async with turns:
+            await studio.call(take)
+        print(".", end="", file=sys.stderr, flush=True)
+
+    await asyncio.gather(*map(one, takes))
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """Per codec and network: PESQ of each way, ours and theirs."""
+    lines = [
+        "| codec | loss | burst | to us | baresip | from us | baresip | moved | concealed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    kinds = dict.fromkeys((each.take.codec, each.take.loss, each.take.burst) for each in results)
+    for codec, loss, burst in kinds:
+        here = [
+            r for r in results if (r.take.codec, r.take.loss, r.take.burst) == (codec, loss, burst)
+        ]
+        ours = [each for each in here if each.take.ours]
+        theirs = [each for each in here if not each.take.ours]
+        cells = [
+            f"{codec} {'nb' if ours[0].up.wide is None else 'wb'}",
+            f"{loss:g} %",
+            f"{burst:g}",
+        ]
+        cells += [
+            f"{median(each.up.told for each in ours):.2f}",
+            f"{median(each.up.told for each in theirs):.2f}" if theirs else "",
+            f"{median(each.down.told for each in ours):.2f}",
+            f"{median(each.down.told for each in theirs):.2f}" if theirs else "",
+            f"{median(each.up.moved_ms for each in ours):.0f} ms",
+            f"{median(each.counted['concealed'] for each in ours):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--codecs", nargs="+", choices=tuple(CODECS), default=tuple(CODECS))
+    parser.add_argument("--loss", nargs="+", type=float, default=(0, 1, 3, 5, 10), metavar="%")
+    parser.add_argument(
+        "--burst", nargs="+", type=float, default=(1, 3), metavar="N", help="mean packets of a loss"
+    )
+    parser.add_argument("--takes", type=int, default=3, help="of each (%(default)s)")
+    parser.add_argument("--together", type=int, default=4, help="calls at a time (%(default)s)")
+    parser.add_argument("--ours", action="store_true", help="without baresip to baresip")
+    parser.add_argument("--keep", type=Path, help="leave recordings in this new folder")
+    parser.add_argument("--json", type=Path, help="write every score there as well")
+    return parser.parse_args(arguments)
+
+
+def planned(options: argparse.Namespace) -> list[Take]:
+    return [
+        Take(codec, loss, burst, number, ours)
+        for codec in options.codecs
+        for loss in options.loss
+        for burst in (options.burst if loss else options.burst[:1])
+        for number in range(options.takes)
+        for ours in ((True,) if options.ours else (True, False))
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    if importlib.util.find_spec("pesq") is None:
+        print("voice: pesq is missing (pip install pesq)", file=sys.stderr)
+        return 1
+    takes = planned(options)
+    with tempfile.TemporaryDirectory(prefix="voice-") as made:
+        folder = options.keep or Path(made)
+        folder.mkdir(exist_ok=True)
+        before = os.getloadavg()[0]
+        with line(folder) as server:
+            studio = Studio(folder, server, options.takes)
+            asyncio.run(record(studio, takes, options.together))
+        after = os.getloadavg()[0]
+        with ProcessPoolExecutor() as pool:
+            results = list(pool.map(studio.result, takes))
+    print(f"\nload {before:.1f} before, {after:.1f} after; {options.together} calls at a time")
+    print("\n".join(table(results)))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(each) for each in results], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

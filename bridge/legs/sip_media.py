@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.audio import codecs
+from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.stream import AudioStream
 from bridge.rtp.secure import SecureWire
 from bridge.rtp.srtp import SrtpSession
@@ -109,6 +110,7 @@ class SipMedia:
     def _use(self, media: NegotiatedMedia) -> None:
         self.socket.set_remote(media.remote, media.remote_rtcp, near=self._settings.signalling)
         codec = codecs.by_name(media.codec)
+        opus = OpusTerms(repairs=media.fec, bitrate=media.bitrate or BITRATE)
         if self.stream is None:
             self.stream = AudioStream(
                 codec,
@@ -120,11 +122,11 @@ class SipMedia:
                 ptime_ms=media.ptime_ms,
             )
             self.stream.on_digit = self._digit
-            self.stream.repairs = media.fec
+            self.stream.opus = opus
             self.socket.on_rtp = self.stream.receive_rtp
             self.socket.on_rtcp = self.stream.receive_rtcp
         else:
-            self.stream.repairs = media.fec
+            self.stream.opus = opus
             self.stream.renegotiate(
                 codec,
                 payload_type=media.payload_type,

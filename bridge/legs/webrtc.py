@@ -14,6 +14,7 @@ from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.webrtc_guard import Dropped, Limits
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
+from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.tasks import TaskOwner
@@ -64,7 +65,8 @@ class WebRtcLeg:
             cname=self.cname,
         )
         self._stream.on_digit = self._digit
-        self._stream.repairs = True  # every browser does
+        # Every browser repairs.
+        self._stream.opus = OpusTerms(repairs=True, bitrate=offer.bitrate or BITRATE)
         self._channel: RTCDataChannel | None = None
         self._unsent: deque[str] = deque()
         self._unsent_bytes = 0

@@ -65,6 +65,9 @@ _PARSER_ERRORS = (
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~/-]{1,64}")
 
 
+_BITRATE = re.compile(r"^a=fmtp:(\d{1,3}) [^\r\n]*\bmaxaveragebitrate=(\d{1,9})\b", re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """One m-line as it must come back."""
@@ -77,7 +80,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`audio` and `data` index `sections`; `candidates` are the usable ones."""
+    """`audio` and `data` index `sections`; `candidates` are the usable ones; `bitrate` is what the
+    browser wants of Opus at most, 0 if it does not say."""
 
     sections: tuple[Section, ...]
     audio: int
@@ -92,6 +96,7 @@ class Offer:
     candidates: tuple[RTCIceCandidate, ...]
     sctp_port: int
     max_message_bytes: int
+    bitrate: int
 
     @property
     def setup(self) -> Literal["active", "passive"]:
@@ -152,6 +157,7 @@ def read_offer(text: str) -> Offer:
         candidates=tuple(c for c in transport.ice_candidates if _usable(c))[:MAX_CANDIDATES],
         sctp_port=_sctp_port(sctp),
         max_message_bytes=_max_message(sctp),
+        bitrate=_max_bitrate(text, payload_type) if codec is codecs.OPUS else 0,
     )
 
 
@@ -178,6 +184,12 @@ def _section(media: MediaDescription) -> Section:
     if not all(_TOKEN.fullmatch(word) for word in words):
         raise SdpError("the SDP offer is malformed", param="sdp")
     return Section(media.kind, media.profile, media.rtp.muxId, formats)
+
+
+def _max_bitrate(text: str, payload_type: int) -> int:
+    """RFC 7587 section 6.1. The parser is not given such lines."""
+    found = {int(each[1]): int(each[2]) for each in _BITRATE.finditer(text)}
+    return found.get(payload_type, 0)
 
 
 def _choose_codec(media: MediaDescription) -> tuple[Codec, int]:

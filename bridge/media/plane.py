@@ -32,7 +32,7 @@ class _SingleRow:
         self._inbound = inbound
         self.timestamp = secrets.randbits(32)
         self._sequence_number = secrets.randbits(15)
-        self._outbound: Outbound = outbound_for(stream.codec, repairs=stream.repairs)
+        self._outbound: Outbound = outbound_for(stream.codec, stream.opus)
         self._quiet = np.zeros(MODEL_FRAME, np.int16)
         self._tail = 0
 

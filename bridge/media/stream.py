@@ -11,6 +11,7 @@ from bridge.errors import RtpError
 from bridge.media.dialler import Dialler
 from bridge.media.inbound import G711Inbound, inbound_for
 from bridge.media.keys import KeyFilter, Source
+from bridge.media.outbound import OpusTerms
 from bridge.media.playout import Playout
 from bridge.rtp.dtmf import DtmfReceiver
 from bridge.rtp.packet import HEADER, RtpPacket
@@ -91,9 +92,8 @@ class AudioStream:
         self.telephone_event = telephone_event
         self.ptime_ms = ptime_ms
         """Of the packets we send; Opus and G.722 go in 20 ms whatever is asked."""
-        self.repairs = False
-        """Whether the other side mends losses with what Opus can send twice. Read when the plane
-        takes the stream or its codec changes."""
+        self.opus = OpusTerms()
+        """Read when the plane takes the stream or its codec changes."""
         self.ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self.playout = Playout()
         self.held = False

@@ -85,6 +85,14 @@ def test_chromium_gets_opus_events_and_a_data_channel() -> None:
     assert offer.ice.usernameFragment == "xPbh"
 
 
+def test_how_much_opus_a_browser_wants_is_read_from_its_fmtp() -> None:
+    assert read_offer(CHROMIUM).bitrate == 0
+    wanted = CHROMIUM.replace("useinbandfec=1", "useinbandfec=1;maxaveragebitrate=20000")
+    assert read_offer(wanted).bitrate == 20_000
+    of_another = CHROMIUM.replace("a=fmtp:63 111/111", "a=fmtp:63 maxaveragebitrate=20000")
+    assert read_offer(of_another).bitrate == 0
+
+
 def test_the_answer_carries_what_browsers_need() -> None:
     lines = answer(CHROMIUM)
     assert "a=group:BUNDLE 0 1" in lines

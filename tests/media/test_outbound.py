@@ -7,7 +7,7 @@ from bridge.audio.g722 import G722Decoder
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusDecoder
 from bridge.audio.tones import sine
-from bridge.media.outbound import G722Outbound, OpusOutbound, outbound_for
+from bridge.media.outbound import G722Outbound, OpusOutbound, OpusTerms, outbound_for
 
 TONE = sine(1000, 1.0)
 FRAMES = [TONE[at : at + MODEL_FRAME] for at in range(0, len(TONE), MODEL_FRAME)]
@@ -19,7 +19,7 @@ def configuration(packet: bytes) -> int:
 
 
 def test_g722_goes_in_frames_of_its_own_rate() -> None:
-    outbound = outbound_for(G722)
+    outbound = outbound_for(G722, OpusTerms())
     assert isinstance(outbound, G722Outbound)
     assert outbound.step == 160
     packets = [outbound.encode(frame) for frame in FRAMES]
@@ -33,7 +33,7 @@ def test_g722_goes_in_frames_of_its_own_rate() -> None:
 
 
 def test_opus_rests_on_one_packet() -> None:
-    outbound = outbound_for(OPUS)
+    outbound = outbound_for(OPUS, OpusTerms())
     assert isinstance(outbound, OpusOutbound)
     assert outbound.step == 960
     outbound.encode(FRAMES[0])
@@ -44,7 +44,7 @@ def test_opus_rests_on_one_packet() -> None:
 
 def test_reported_losses_bring_fec_to_those_who_use_it() -> None:
     for repairs in (False, True):
-        outbound = OpusOutbound(repairs=repairs)
+        outbound = OpusOutbound(OpusTerms(repairs=repairs))
         outbound.expect_loss(0.0)
         assert configuration(outbound.encode(FRAMES[0])) >= CELT
         outbound.expect_loss(0.05)
@@ -55,6 +55,22 @@ def test_reported_losses_bring_fec_to_those_who_use_it() -> None:
         outbound.close()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "silk"), [(1, True), (20_000, True), (32_000, True), (510_000, False)]
+)
+def test_no_more_is_sent_than_the_far_end_wants(wanted: int, silk: bool) -> None:
+    outbound = OpusOutbound(OpusTerms(bitrate=wanted))
+    packets = [outbound.encode(frame) for frame in FRAMES]
+    assert all((configuration(packet) < CELT) == silk for packet in packets)
+    assert sum(map(len, packets)) * 8 <= min(max(wanted, 8000), 64_000) * 1.25
+    decoder = OpusDecoder()
+    heard = np.concatenate([decoder.decode(packet) for packet in packets])
+    assert rms(heard[4800:]) == pytest.approx(rms(TONE), rel=0.2)
+    decoder.decode(outbound.rest())
+    assert not decoder.decode(outbound.rest()).any()
+    outbound.close()
+
+
 def test_g711_is_not_written_singly() -> None:
     with pytest.raises(ValueError, match="PCMU"):
-        outbound_for(PCMU)
+        outbound_for(PCMU, OpusTerms())

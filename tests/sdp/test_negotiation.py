@@ -446,6 +446,14 @@ def test_whether_the_peer_mends_opus_is_read_from_its_fmtp(fmtp: str, fec: bool)
     assert not answered(OPUS_OFFER + fmtp, codecs=("PCMU",)).media.fec
 
 
+@pytest.mark.parametrize(("value", "bitrate"), [("32000", 32_000), ("many", 0), ("9" * 5000, 0)])
+def test_how_much_opus_the_peer_wants_is_read_from_its_fmtp(value: str, bitrate: int) -> None:
+    offer = f"{OPUS_OFFER}a=fmtp:107 stereo=0;maxaveragebitrate={value}\r\n"
+    assert answered(offer, codecs=("opus",)).media.bitrate == bitrate
+    assert answered(offer, codecs=("PCMU",)).media.bitrate == 0
+    assert answered(OPUS_OFFER, codecs=("opus",)).media.bitrate == 0
+
+
 def test_g722_keeps_its_clock_of_8_khz() -> None:
     reply = answered(HEAD + "m=audio 4000 RTP/AVP 9\r\n", codecs=("G722",))
     assert (reply.media.codec, reply.media.payload_type, reply.media.clock_rate) == (

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from bridge import logs, metrics
 from bridge.backends.base import Backend
 from bridge.backends.tools import Opener, no_servers
 from bridge.calls.call import Call, CallState
+from bridge.calls.ended import EndedCalls
 from bridge.calls.handover import Dialler, Handover
 from bridge.calls.keypad import check_keypad, read_accept
 from bridge.calls.lifecycle import Lifecycle
@@ -29,7 +29,6 @@ from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 
-ENDED_RECORDS = 10_000  # kept for GET and for idempotent repeats
 SETTLING_S = 5.0
 TEMPORARILY_UNAVAILABLE = 480
 DECLINE = 603
@@ -84,7 +83,7 @@ class Switchboard:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._lines: dict[CallId, Line] = {}
-        self._ended: OrderedDict[CallId, Call] = OrderedDict()
+        self._ended = EndedCalls()
         self._plain: dict[SessionId, PlainSession] = {}
         self._tasks = TaskOwner("switchboard")
         self.lifecycle = Lifecycle(
@@ -278,7 +277,7 @@ class Switchboard:
     async def hangup(self, call_id: CallId) -> None:
         """Raises CallNotFound. A second hangup of the same call is harmless."""
         before = self._ended.get(call_id)
-        if before is not None and before.end_reason == "local_hangup":
+        if before is not None and before.reason == "local_hangup":
             return
         self.end(self._line(call_id))
 
@@ -368,9 +367,7 @@ class Switchboard:
         del self._lines[call.call_id]
         if not self._lines:
             self._quiet.set()
-        self._ended[call.call_id] = call
-        if len(self._ended) > ENDED_RECORDS:
-            self._ended.popitem(last=False)
+        self._ended.add(call)
         if call.direction == "outbound" and call.answered_at is None:
             self.lifecycle.tell(
                 call,
@@ -403,10 +400,7 @@ class Switchboard:
     def record(self, call_id: CallId) -> dict[str, Any]:
         """Raises CallNotFound."""
         line = self._lines.get(call_id)
-        call = line.call if line is not None else self._ended.get(call_id)
-        if call is None:
-            raise CallNotFound
-        return call.record()
+        return self._ended.record(call_id) if line is None else line.call.record()
 
     def session(self, call_id: CallId) -> Session:
         """Raises CallNotFound: unknown, ended, or not accepted yet."""

@@ -160,6 +160,7 @@ class Upstream(Section):
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     ready_timeout_s: Annotated[float, Field(ge=0)] = 1.0
     stall_timeout_s: Annotated[float, Field(gt=0)] = 8.0
+    flow_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     session_limit_s: Annotated[float, Field(ge=0)] = 0.0
     fallback: Literal["hangup", "transfer", "cascade", "echo"] = "hangup"
     fallback_target: str = ""

@@ -71,6 +71,7 @@ class Upstream:
         answer_ms: int = 2000,
         speed: float = 8.0,
         limit_s: float = 0.0,
+        fault: Fault | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.rules = rules or Rules()
@@ -79,13 +80,19 @@ class Upstream:
         self.answer_ms = answer_ms
         self.speed = speed
         self.limit_s = limit_s
+        self.fault = fault
+        """Of the first `faulty` connections, unless instructions name another for once."""
+        self.faulty = 1
         self.sessions: list[Session] = []
         self.spent: set[str] = set()
         """Instructions whose fault has happened."""
+        self.failed = 0
+        """Faults that have happened."""
         self.told: set[str] = set()
         """Types of events ever sent."""
         self._context = context
         self._live: set[ServerConnection] = set()
+        self._dead: set[ServerConnection] = set()
 
     async def __aenter__(self) -> "Upstream":
         self._server = await serve(
@@ -114,7 +121,8 @@ class Upstream:
 
     @property
     def connections(self) -> int:
-        return len(self._live)
+        """Those left out that were told to notice nothing more, not even their end."""
+        return len(self._live - self._dead)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.status:
@@ -160,7 +168,7 @@ class _Conversation:
         self.session = session
         self._ids = itertools.count(1)
         self._counts: dict[str, int] = {}
-        self._fault: Fault | None = None
+        self._fault = server.fault if len(server.sessions) <= server.faulty else None
         self._stalled = asyncio.Event()
         self._clock = 0  # samples
         self._loud_ms = self._quiet_ms = 0
@@ -188,7 +196,7 @@ class _Conversation:
                 await self.connection.close(1001)
                 return
             if self._stalled.is_set():
-                await asyncio.Event().wait()
+                continue
             event = json.loads(text)
             try:
                 await self.receive(event)
@@ -219,10 +227,12 @@ class _Conversation:
             await self.fail(fault)
 
     async def fail(self, fault: Fault) -> None:
-        instructions = self.session.config.get("instructions", "")
-        if instructions in self.server.spent:
-            return
-        self.server.spent.add(instructions)
+        if fault is not self.server.fault:
+            instructions = self.session.config.get("instructions", "")
+            if instructions in self.server.spent:
+                return
+            self.server.spent.add(instructions)
+        self.server.failed += 1
         match fault.kind:
             case "die":
                 self.connection.transport.abort()
@@ -230,7 +240,10 @@ class _Conversation:
                 await self.connection.close(1011)
             case "stall":
                 self._stalled.set()
+                self.server._dead.add(self.connection)
                 self.connection.transport.pause_reading()
+            case "hang":
+                self._stalled.set()
             case "babble":
                 for text in GARBAGE:
                     await self.connection.send(text)
@@ -272,7 +285,8 @@ class _Conversation:
             if self.rules.fields is not None and path not in self.rules.fields:
                 raise _Refused("unknown_parameter", f"unknown {path}", f"session.{path}")
         merge(self.session.config, session)
-        self._fault = Fault.parse(self.session.config.get("instructions", ""))
+        asked = Fault.parse(self.session.config.get("instructions", ""))
+        self._fault = asked or self._fault
         if self.rules.confirms:
             await self.send("session.updated", session={"type": "realtime"})
 

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -20,7 +20,10 @@ GARBAGE: tuple[str | bytes, ...] = (
     "[" * 2000,
 )
 
-FaultKind = Literal["die", "close", "stall", "babble", "flood"]
+FaultKind = Literal["die", "close", "stall", "hang", "babble", "flood"]
+FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
+"""The connection breaks; is closed in good form; carries nothing more, not even a pong; nothing is
+said on it but pongs; it brings garbage; it brings 20 000 events at once."""
 
 
 @dataclass(frozen=True, slots=True)

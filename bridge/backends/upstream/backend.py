@@ -25,6 +25,7 @@ from bridge.backends.upstream.caller import SAMPLES_PER_MS
 from bridge.backends.upstream.channel import Channel
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.exchange import MAX_RESUMED, Exchange
+from bridge.backends.upstream.pulse import TICK_S
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.backends.upstream.talk import Talk
 from bridge.errors import BackendError, BridgeError
@@ -34,7 +35,6 @@ from bridge.tasks import TaskOwner
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.25, 0.5, 1.0, 2.0)
-WATCH_S = 0.1
 MAX_LOSSES = 5
 """In a row: so many sessions that did not last are no accident."""
 LASTED_S = 10.0
@@ -43,7 +43,6 @@ COMFORT_EVERY_S = 1.0
 ROLL_OVER_S = 300.0
 """Before the limit of a session its successor is ready, and waits for a silence."""
 ROLL_OVER_SHARE = 0.25
-VOICE_PEAK = 800  # about -32 dBFS
 
 NewBackend = Callable[[str], Backend]
 
@@ -68,10 +67,10 @@ class UpstreamBackend:
         self._lost_by = ""
         self._losses = 0
         self._next_try = 0.0
-        self._voice_at = 0.0
         self._closed = False
         self._tasks = TaskOwner("relay")
-        self._comfort: asyncio.Task[Any] | None = None
+        self._comforted_at = 0.0
+        self._given_up = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -85,20 +84,34 @@ class UpstreamBackend:
         be left waiting for: what is said to it meanwhile is kept."""
         self._talk.config = config
         self._talk.emit = emit
-        channel = self._channel = Channel(self._talk, self)
         try:
-            await channel.open()
-            await self._settle(self._settings.ready_timeout_s)
-            if self._channel is not channel:
-                raise BackendError(_why(channel, self._lost_by))
+            # One broken connection is an accident, two are a reason.
+            if not await self._begin() and not await self._begin():
+                raise BackendError(f"The model's server ended the session ({self._lost_by})")
         except BackendError as error:
             log.warning("no model for this call", extra={"why": error.message})
-            self._channel = None
-            await channel.close()
             if not await self._start_inner():
                 raise
             return
         self._tasks.spawn(self._watch(), name="watch")
+
+    async def _begin(self) -> bool:
+        """Whether the first connection lasts. Raises BackendError if the server refuses it."""
+        channel = self._channel = Channel(self._talk, self)
+        try:
+            await channel.open()
+            await self._settle(self._settings.ready_timeout_s)
+            if self._channel is channel:
+                return True
+            if (fault := channel.fault) is not None:
+                why = fault.code or fault.message
+                raise BackendError(f"The model's server refused the session: {why}")
+        except BackendError:
+            self._channel = None
+            await channel.close()
+            raise
+        await channel.close()
+        return False
 
     async def _settle(self, timeout_s: float) -> None:
         """Until the channel is ready or lost."""
@@ -130,8 +143,6 @@ class UpstreamBackend:
         if self._inner is not None:
             self._inner.push_audio(pcm)
             return
-        if talk.speech_from_ms is not None and len(pcm) and pcm.max() > VOICE_PEAK:
-            self._voice_at = self._loop.time()
         if self._channel is not None:
             self._channel.push(pcm)
 
@@ -183,9 +194,6 @@ class UpstreamBackend:
 
     def channel_ready(self, channel: Channel) -> None:
         if channel is self._channel:
-            if self._comfort is not None:
-                self._comfort.cancel()
-                self._comfort = None
             channel.take_over()
         if self._settled is not None:
             self._settled.set()
@@ -211,11 +219,10 @@ class UpstreamBackend:
         metrics.upstream_losses.labels(reason.split()[0]).inc()
         log.warning("model lost in mid-call", extra={"why": reason, "times": self._losses})
         self._talk.caller.holding = True
-        if self._comfort is None:
-            self._comfort = self._tasks.spawn(self._comfort_caller(), name="comfort")
         for exchange in list(self._talk.exchanges.values()):
             self._interrupted(exchange)
-        self._tasks.spawn(self._recover(channel), name="recover")
+        self._tasks.spawn(channel.close(), name="close")
+        self._tasks.spawn(self._recover(), name="recover")
 
     def _interrupted(self, exchange: Exchange) -> None:
         """The rest is asked for again, unless only the word that it is done was missing."""
@@ -230,8 +237,7 @@ class UpstreamBackend:
             exchange.resumed += 1 if exchange.asked or exchange.upstream_id else 0
             exchange.suspend()
 
-    async def _recover(self, lost: Channel) -> None:
-        await lost.close()
+    async def _recover(self) -> None:
         if self._losses <= MAX_LOSSES:
             for delay in BACKOFF_S:
                 await asyncio.sleep(delay)
@@ -255,21 +261,21 @@ class UpstreamBackend:
         return False
 
     async def _watch(self) -> None:
+        self._comforted_at = self._loop.time()
         while True:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(TICK_S)
             channel, now = self._channel, self._loop.time()
             if channel is None:
+                if not self._given_up:
+                    self._comfort_caller()
                 continue
-            if channel.stalled(now) or self._deaf(now):
+            if not channel.check(now):
                 channel.lose("stalled")
-            elif channel.live:
+                continue
+            if not channel.ready or channel.breaks_off(now - COMFORT_AFTER_S):
+                self._comfort_caller()
+            if channel.live:
                 self._roll_over(channel, now)
-
-    def _deaf(self, now: float) -> bool:
-        """The caller has long stopped, and the model does not notice."""
-        if self._talk.speech_from_ms is None:
-            self._voice_at = now
-        return now - self._voice_at > self._settings.stall_timeout_s
 
     # The limit of a session
 
@@ -310,25 +316,25 @@ class UpstreamBackend:
         for exchange in list(self._talk.exchanges.values()):
             self._interrupted(exchange)
         self._channel, self._successor = successor, None
-        channel.live = False
+        channel.retire()
         successor.configure()
         successor.take_over()
 
     # Without a model
 
-    async def _comfort_caller(self) -> None:
-        while True:
-            await asyncio.sleep(0.1)
-            if self._loop.time() > self._talk.audible_until + COMFORT_AFTER_S:
-                self._talk.emit(LoopAudio(farewell.COMFORT_TONE))
-                await asyncio.sleep(COMFORT_EVERY_S)
+    def _comfort_caller(self) -> None:
+        """A soft tone now and then, instead of a line that seems dead."""
+        now = self._loop.time()
+        if now > max(
+            self._talk.audible_until + COMFORT_AFTER_S, self._comforted_at + COMFORT_EVERY_S
+        ):
+            self._comforted_at = now
+            self._talk.emit(LoopAudio(farewell.COMFORT_TONE))
 
     async def _fall_back(self) -> None:
+        self._given_up = True
         metrics.upstream_fallbacks.inc()
         log.error("the model does not come back", extra={"fallback": self._settings.fallback})
-        if self._comfort is not None:
-            self._comfort.cancel()
-            self._comfort = None
         open_exchanges = list(self._talk.exchanges.values())
         if await self._start_inner():
             self._hand_over(open_exchanges)
@@ -378,10 +384,3 @@ class UpstreamBackend:
         if self._talk.answer_owed and not exchanges:
             # Its `generate` comes from within.
             self._talk.offer()
-
-
-def _why(channel: Channel, lost_by: str) -> str:
-    fault = channel.fault
-    if fault is None:
-        return f"The model's server ended the session ({lost_by})"
-    return f"The model's server refused the session: {fault.code or fault.message}"

@@ -14,17 +14,25 @@ KEPT_MS = 30_000
 IDLE_MS = 1_500
 """A detector tells of speech so much later at most, its prefix included."""
 G711_RATE = 8_000
+VOICE_PEAK = 800  # about -32 dBFS
+QUIET_MS = 100
+NOTICED_MS = 600
+"""So much of a voice is noticed by any detector."""
 
 LAWS = {"audio/pcmu": (ulaw_decode, ulaw_encode), "audio/pcma": (alaw_decode, alaw_encode)}
 NOTHING: Pcm = np.empty(0, np.int16)
 
 
 class CallerAudio:
-    """Positions are milliseconds of all audio pushed. Everything is kept while `holding`."""
+    """Positions are milliseconds of all audio pushed. Everything is kept while `holding`, and while
+    there is a voice that nobody has noticed."""
 
     def __init__(self) -> None:
         self.holding = True
         self.dropped_ms = 0
+        self.unnoticed_ms = 0
+        """Of sound as loud as a voice, since this was last set to 0."""
+        self._voice_end = 0
         self._frames: deque[Pcm] = deque()
         self._kept = 0
         self._end = 0
@@ -34,6 +42,11 @@ class CallerAudio:
         return self._end // SAMPLES_PER_MS
 
     @property
+    def quiet(self) -> bool:
+        """Nothing as loud as a voice has come lately."""
+        return self._end - self._voice_end > QUIET_MS * SAMPLES_PER_MS
+
+    @property
     def kept_ms(self) -> int:
         return self._kept // SAMPLES_PER_MS
 
@@ -41,11 +54,15 @@ class CallerAudio:
         self._frames.append(pcm)
         self._kept += len(pcm)
         self._end += len(pcm)
-        limit = (KEPT_MS if self.holding else IDLE_MS) * SAMPLES_PER_MS
+        if len(pcm) and pcm.max() > VOICE_PEAK:
+            self._voice_end = self._end
+            self.unnoticed_ms += len(pcm) // SAMPLES_PER_MS
+        held = self.holding or self.unnoticed_ms > NOTICED_MS // 2
+        limit = (KEPT_MS if held else IDLE_MS) * SAMPLES_PER_MS
         while self._kept - len(self._frames[0]) >= limit:
             gone = self._frames.popleft()
             self._kept -= len(gone)
-            if self.holding:
+            if held:
                 self.dropped_ms += len(gone) // SAMPLES_PER_MS
 
     def since(self, position_ms: int) -> tuple[int, Pcm]:

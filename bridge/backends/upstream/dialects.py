@@ -5,7 +5,7 @@ What is not named is refused there, so it is never sent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.errors import ConfigError
 
@@ -103,28 +103,35 @@ AZURE_PREVIEW = Dialect(
     session_limit_s=1800.0,
 )
 
-XAI = Dialect(
-    "xai",
-    fields={
-        **_some("instructions", "tools", "audio.input.format", "audio.output.format"),
-        "audio.input.turn_detection": "turn_detection",
-        "audio.output.voice": "voice",
-    },
-    typed_session=False,
+_BARE = Dialect(
+    "",
     turn_detection=frozenset(("server_vad",)),
-    turn_fields=frozenset(TUNING[:3]),
     truncates=False,
     deletes=False,
     takes_ids=False,
     takes_audio_items=False,
     echoes_metadata=False,
     out_of_band=False,
+)
+"""Of servers whose clients may talk with the model, and cannot edit what was said."""
+
+XAI = replace(
+    _BARE,
+    name="xai",
+    fields={
+        **_some("instructions", "tools", "audio.input.format", "audio.output.format"),
+        "audio.input.turn_detection": "turn_detection",
+        "audio.output.voice": "voice",
+    },
+    typed_session=False,
+    turn_fields=frozenset(TUNING[:3]),
     response_fields=frozenset(("instructions", "output_modalities")),
     session_limit_s=3600.0,
 )
 
-SPEECH_TO_SPEECH = Dialect(
-    "speech-to-speech",
+SPEECH_TO_SPEECH = replace(
+    _BARE,
+    name="speech-to-speech",
     fields=_some(
         "instructions",
         "tools",
@@ -134,16 +141,9 @@ SPEECH_TO_SPEECH = Dialect(
         "audio.output.format",
         "audio.output.voice",
     ),
-    turn_detection=frozenset(("server_vad",)),
     confirms_session=False,
-    truncates=False,
-    deletes=False,
     commits=False,
-    takes_ids=False,
     takes_assistant_items=False,
-    takes_audio_items=False,
-    echoes_metadata=False,
-    out_of_band=False,
     response_fields=frozenset(("instructions", "tool_choice")),
     formats=frozenset(("audio/pcm",)),
 )

@@ -33,6 +33,8 @@ class Exchange:
     odd: bytes = b""
     calls: set[str] = field(default_factory=set)
     message_done: bool = False
+    sounding: bool = False
+    """The connection is in the middle of a message that is spoken."""
     resumed: int = 0
 
     @property
@@ -55,6 +57,7 @@ class Exchange:
         self.upstream_item = ""
         self.told_chars = 0
         self.odd = b""
+        self.sounding = False
 
     @property
     def said(self) -> str:

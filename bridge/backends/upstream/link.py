@@ -148,9 +148,24 @@ class Link:
         self._queued_samples += samples
         self._wake.set()
 
+    def ping(self, on_pong: Callable[[], None]) -> None:
+        if self._websocket is not None:
+            self._tasks.spawn(self._ping(self._websocket, on_pong), name="ping")
+
+    async def _ping(self, websocket: ClientConnection, on_pong: Callable[[], None]) -> None:
+        try:
+            await (await websocket.ping())
+        except ConnectionClosed:
+            return  # the reader tells
+        on_pong()
+
+    def forget(self) -> None:
+        """Nothing more is read, and nothing told."""
+        self._on_lost = None
+
     async def close(self) -> None:
         """Idempotent."""
-        self._on_lost = None
+        self.forget()
         await self._tasks.close()
         websocket, self._websocket = self._websocket, None
         if websocket is not None:

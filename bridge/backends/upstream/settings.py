@@ -8,23 +8,27 @@ Fallback = Literal["hangup", "transfer", "cascade", "echo"]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
+    """The configuration has the defaults."""
+
     url: str
-    api_key: str = ""
-    model: str = ""
-    dialect: str = "openai"
-    voice: str = ""
+    api_key: str
+    model: str
+    dialect: str
+    voice: str
     """Instead of the session's."""
-    transcription: str = ""
+    transcription: str
     """A model that writes down the caller where the session asks for none."""
-    audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
-    tls_ca: str = ""
-    connect_timeout_s: float = 5.0
-    ready_timeout_s: float = 1.0
+    audio: Literal["pcm", "pcmu", "pcma"]
+    tls_ca: str
+    connect_timeout_s: float
+    ready_timeout_s: float
     """How long a call rings on for the model's first word; the caller is kept for it after that."""
-    stall_timeout_s: float = 8.0
-    session_limit_s: float = 0.0
+    stall_timeout_s: float
+    flow_timeout_s: float
+    """As `stall_timeout_s` in the middle of a message, and wherever the server answers no ping."""
+    session_limit_s: float
     """0: the dialect's own."""
-    fallback: Fallback = "hangup"
-    fallback_target: str = ""
-    apology: str = ""
+    fallback: Fallback
+    fallback_target: str
+    apology: str
     """A WAV file."""

@@ -1,0 +1,52 @@
+"""What is kept of a caller until the model has heard it."""
+
+import numpy as np
+
+from bridge.backends.upstream.caller import IDLE_MS, KEPT_MS, CallerAudio
+
+FRAME_MS = 20
+VOICE = np.full(480, 3000, np.int16)
+SILENCE = np.zeros(480, np.int16)
+
+
+def push(caller: CallerAudio, frame: np.ndarray, ms: int) -> None:
+    for _ in range(ms // FRAME_MS):
+        caller.push(frame)
+
+
+def test_silence_is_kept_as_long_as_a_detector_may_look_back() -> None:
+    caller = CallerAudio()
+    caller.holding = False
+    push(caller, SILENCE, 10_000)
+    assert caller.kept_ms == IDLE_MS
+    assert caller.position_ms == 10_000
+
+
+def test_a_voice_that_nobody_noticed_is_kept() -> None:
+    caller = CallerAudio()
+    caller.holding = False
+    push(caller, SILENCE, 5000)
+    push(caller, VOICE, 1000)
+    push(caller, SILENCE, 3000)
+    begin, kept = caller.since(0)
+    assert begin <= 5000
+    assert (kept == 3000).sum() == 1000 * 24
+    # Once it is known that the model heard it, it need not be kept.
+    caller.unnoticed_ms = 0
+    push(caller, SILENCE, FRAME_MS)
+    assert caller.kept_ms == IDLE_MS
+
+
+def test_no_more_is_kept_than_can_be_said_again() -> None:
+    caller = CallerAudio()
+    push(caller, VOICE, KEPT_MS + 5000)
+    assert caller.kept_ms == KEPT_MS
+    assert caller.dropped_ms == 5000
+
+
+def test_quiet() -> None:
+    caller = CallerAudio()
+    push(caller, VOICE, 100)
+    assert not caller.quiet
+    push(caller, SILENCE, 200)
+    assert caller.quiet

@@ -1,0 +1,203 @@
+"""Phone calls relayed to the far end of `upstream`, and what the caller hears of it.
+
+It answers each turn with a steady tone: every hole in it is a hole of ours.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.client import connect
+
+from bridge.app import Running, running
+from bridge.settings import load
+from tests.peers.phone import Phone
+from tests.peers.upstream import Upstream
+from tests.ports import free_port
+
+FRAME = 160
+FRAME_MS = 20
+LOUD = 2000
+"""Mean of a frame of the answer, which is 5000; a comfort tone stays below 600."""
+AUDIBLE = 100
+
+
+@dataclass
+class Stage:
+    upstream: Upstream
+    sip_port: int
+    service: Running
+
+    async def phone(self) -> Phone:
+        return await Phone(("127.0.0.1", self.sip_port)).open()
+
+    async def call(self) -> Phone:
+        return await (await self.phone()).call()
+
+    def sideband(self, call_id: str = "") -> "Sideband":
+        """Of the only call that is up, unless it is named."""
+        call_id = call_id or self.service.switchboard.live()[0]["id"]
+        http = self.service.http_url.replace("http://", "ws://")
+        return Sideband(f"{http}/v1/realtime?call_id={call_id}")
+
+
+class Sideband:
+    """Use as an async context; `events` is all that came."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.events: list[dict[str, Any]] = []
+        self._came = asyncio.Event()
+
+    async def __aenter__(self) -> "Sideband":
+        self._socket = await connect(self._url, max_size=None)
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._socket.close()
+        await self._reading
+
+    async def _read(self) -> None:
+        async for text in self._socket:
+            self.events.append(json.loads(text))
+            self._came.set()
+        self._came.set()
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self._socket.send(json.dumps({"type": kind, **fields}))
+
+    async def wait_for(self, kind: str, *, count: int = 1, timeout_s: float = 10) -> dict[str, Any]:
+        """The `count`th event of this type."""
+        async with asyncio.timeout(timeout_s):
+            while len(found := [each for each in self.events if each["type"] == kind]) < count:
+                self._came.clear()
+                await self._came.wait()
+        return found[count - 1]
+
+    async def ended(self, timeout_s: float = 3) -> None:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.shield(self._reading)
+
+    @property
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+def settings(upstream: Upstream, sip_port: int) -> dict[str, Any]:
+    first = 30_000 + 400 * (sip_port % 6)
+    return {
+        "session.backend": "upstream",
+        "upstream.url": upstream.url,
+        "upstream.api_key": "sk-upstream",
+        "upstream.model": "m",
+        "http.port": 0,
+        "sip.udp_port": sip_port,
+        "sip.tcp_port": 0,
+        "rtp.port_min": first,
+        "rtp.port_max": first + 399,
+    }
+
+
+@asynccontextmanager
+async def staged(
+    upstream: Upstream | None = None, overrides: Mapping[str, Any] | None = None
+) -> AsyncIterator[Stage]:
+    """The service and its far end; nothing of a call may be left of them afterwards."""
+    async with upstream or Upstream() as far:
+        port = free_port()
+        wanted = settings(far, port) | dict(overrides or {})
+        async with running(load(environment={}, overrides=wanted)) as service:
+            yield Stage(far, port, service)
+        assert await until(lambda: not far.connections, 0.5)
+        assert not relay_tasks()
+
+
+async def until(happened: Callable[[], bool], timeout_s: float, *, every_s: float = 0.1) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while not happened():  # noqa: ASYNC110 - packets and states tell nobody
+                await asyncio.sleep(every_s)
+            return True
+    return False
+
+
+def relay_tasks() -> list[str]:
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return [name for name in names if name.startswith(("relay", "upstream", "tools"))]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def said(seconds: float = 1.0) -> NDArray[np.int16]:
+    """By the caller."""
+    n = np.arange(int(8000 * seconds))
+    return (np.sin(n * 2 * np.pi * 300 / 8000) * 6000).astype(np.int16)
+
+
+def levels(phone: Phone) -> NDArray[np.float64]:
+    """Mean loudness of each frame that was heard."""
+    heard = phone.heard().astype(float)
+    whole = heard[: len(heard) // FRAME * FRAME]
+    means: NDArray[np.float64] = np.abs(whole).reshape(-1, FRAME).mean(axis=1)
+    return means
+
+
+def longest_gap_ms(phone: Phone, level: float = LOUD) -> int:
+    """Of quiet between the first and the last loud frame."""
+    loud = np.flatnonzero(levels(phone) > level)
+    return 0 if len(loud) < 2 else int((np.diff(loud).max() - 1) * FRAME_MS)
+
+
+def loud_ms(phone: Phone) -> int:
+    return int((levels(phone) > LOUD).sum() * FRAME_MS)
+
+
+async def until_heard(phone: Phone, ms: int, timeout_s: float) -> bool:
+    """Whether so much of answers has been heard in time, and half a second of quiet after it."""
+
+    def happened() -> bool:
+        return loud_ms(phone) >= ms and not (levels(phone)[-25:] > LOUD).any()
+
+    return await until(happened, timeout_s)
+
+
+@dataclass
+class Conversation:
+    """A caller's turns, and how long it waited for answers."""
+
+    phone: Phone
+    spoken_until: list[float] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
+
+    async def speak(self, seconds: float = 1.0) -> None:
+        self.asked_at.append(self.phone.loop.time())
+        self.phone.say(said(seconds))
+        await until(lambda: not self.phone.mouth, seconds + 1, every_s=0.005)
+        self.spoken_until.append(self.phone.loop.time())
+
+    async def turn(self, *, answer_ms: int = 2000, timeout_s: float = 20.0) -> bool:
+        """Whether the answer came."""
+        before = loud_ms(self.phone)
+        await self.speak()
+        return await until_heard(self.phone, before + int(answer_ms * 0.95), timeout_s)
+
+    def waits_ms(self, level: float = LOUD) -> list[int]:
+        """Of each turn: the longest time without an answer, before it began or within it."""
+        times = np.array([packet.arrived_at for packet in self.phone.packets])
+        loud = levels(self.phone)[: len(times)] > level
+        ends = [*self.asked_at[1:], float("inf")]
+        waits = []
+        for begin, end in zip(self.spoken_until, ends, strict=True):
+            heard = times[loud & (times > begin) & (times < end)]
+            marks = np.concatenate(([begin], heard))
+            waits.append(int(np.diff(marks).max() * 1000) if len(heard) else -1)
+        return waits

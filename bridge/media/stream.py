@@ -60,6 +60,9 @@ class StreamStats:
     jitter_ms: float
     round_trip_ms: float | None
     remote_fraction_lost: float
+    remote_packets_lost: int | None
+    """Of ours, as the far end counts; None before it said."""
+    remote_jitter_ms: float | None
     first_received_at: float | None
     last_received_at: float | None
 
@@ -120,7 +123,7 @@ class AudioStream:
         self._packets_received = 0
         self._bad_packets = 0
         self._round_trip_ms: float | None = None
-        self.remote_fraction_lost = 0.0
+        self._told: ReportBlock | None = None
         self._first_received_at: float | None = None
         self.last_received_at: float | None = None
         self.last_control_at: float | None = None
@@ -286,6 +289,11 @@ class AudioStream:
         self.inbound.close()
 
     @property
+    def remote_fraction_lost(self) -> float:
+        """Of our packets, lately, as the far end reports it; 0 to 1."""
+        return 0.0 if self._told is None else self._told.fraction_lost / 256
+
+    @property
     def pauses(self) -> bool:
         """The far end's last packet brought no sound: it announced silence, or a key."""
         return self._jitter.pauses
@@ -293,7 +301,7 @@ class AudioStream:
     @property
     def stats(self) -> StreamStats:
         jitter = self._jitter.stats
-        reception = self._reception
+        reception, told = self._reception, self._told
         return StreamStats(
             packets_received=self._packets_received,
             packets_sent=self.packets_sent,
@@ -308,6 +316,8 @@ class AudioStream:
             jitter_ms=reception.stats.jitter_ms if reception is not None else 0.0,
             round_trip_ms=self._round_trip_ms,
             remote_fraction_lost=self.remote_fraction_lost,
+            remote_packets_lost=None if told is None else told.packets_lost,
+            remote_jitter_ms=None if told is None else told.jitter * 1000 / self.codec.clock_rate,
             first_received_at=self._first_received_at,
             last_received_at=self.last_received_at,
         )
@@ -337,7 +347,7 @@ class AudioStream:
         for block in blocks:
             if block.ssrc != self.ssrc:
                 continue
-            self.remote_fraction_lost = block.fraction_lost / 256
+            self._told = block
             if block.last_sr:
                 # RFC 3550 section 6.4.1: all three in 1/65536 s, modulo 2^32.
                 middle = ntp_timestamp(now) >> 16

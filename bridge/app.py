@@ -90,6 +90,9 @@ def _cascade(config: Config) -> CascadeSettings:
         llm_api_key=cascade.llm.api_key,
         llm_timeout_s=cascade.llm.timeout_s,
         script_path=cascade.llm.script,
+        voice=config.session.voice,
+        greeting=config.session.greeting,
+        apology=cascade.apology,
     )
 
 

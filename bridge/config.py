@@ -141,6 +141,7 @@ class Cascade(Section):
     stt: Stt = Stt()
     llm: Llm = Llm()
     tts: Tts = Tts()
+    apology: str = "I am sorry, something went wrong here. Could you say that again, please?"
 
     @field_validator("stt", "tts", mode="before")
     @classmethod

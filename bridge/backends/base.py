@@ -155,11 +155,18 @@ class CallAction:
     target: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TurnTimed:
+    """Where the time between the caller's last word and the answer went, in milliseconds."""
+
+    record: Mapping[str, Any]
+
+
 ListeningEvent = (
     SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
-SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction
+SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | TurnTimed
 BackendEvent = ListeningEvent | ResponseEvent | SessionEvent
 
 Emit = Callable[[BackendEvent], None]
@@ -200,6 +207,11 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def greeting_instructions(greeting: str) -> str:
+    """What a model is told to begin a call with; a backend may know it and have it ready."""
+    return f"Greet the caller with these words: {greeting}"
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """The state of one call, as a table, and the record that outlives it."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +10,8 @@ from bridge.errors import ConflictError
 from bridge.ids import CallId, SessionId
 from bridge.legs.base import MediaSecurity
 from bridge.legs.sip_headers import extras
+
+KEPT_TURNS = 50
 
 
 class CallState(StrEnum):
@@ -62,6 +65,8 @@ class Call:
     secure: MediaSecurity = "none"
     keys_pressed: int = 0
     transfer: Mapping[str, Any] | None = None
+    turns: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_TURNS))
+    """Milliseconds of each stage before an answer, of the newest turns."""
 
     def advance(self, event: str) -> None:
         """Raises ConflictError when the table has no such step."""
@@ -102,4 +107,5 @@ class Call:
             "secure": self.secure,
             "keys_pressed": self.keys_pressed,
             "transfer": self.transfer,
+            "turns": list(self.turns),
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bridge.calls.call import Call, CallState
@@ -12,7 +13,8 @@ from bridge.errors import BridgeError
 from bridge.legs.base import Leg
 from bridge.media.collector import Collected
 from bridge.sessions.clients import ChannelClient
-from bridge.sessions.session import Session, SessionListener
+from bridge.sessions.listener import SessionListener
+from bridge.sessions.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -250,6 +252,9 @@ class Line(SessionListener):
             return
         self._model_transfers = True
         self._board.handover.transfer(self, found)
+
+    def session_turn(self, record: Mapping[str, Any]) -> None:
+        self.call.turns.append(record)
 
     def session_expired(self) -> None:
         self.call.end_reason = "expired"

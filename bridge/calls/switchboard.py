@@ -24,7 +24,8 @@ from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
 from bridge.legs.sip_leg import SipLeg
 from bridge.realtime.session_config import SessionConfig
-from bridge.sessions.session import Session, SessionListener, Terms
+from bridge.sessions.listener import SessionListener
+from bridge.sessions.session import Session, Terms
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import msgspec
 
 from bridge import metrics
 from bridge.backends import base
-from bridge.backends.tools import Opener, ToolError, ToolServer, no_servers
+from bridge.backends.tools import Opener, ToolServer, no_servers
 from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
@@ -34,6 +34,7 @@ from bridge.sessions.clients import (
     Clients,
     SidebandClient,
 )
+from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import heard, responded
 from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
@@ -81,27 +82,6 @@ class Terms:
     greeting: str = ""
     strict_voice: bool = False
     tool_servers: Opener = no_servers
-
-
-class SessionListener:
-    """What a session tells its owner; the defaults do nothing."""
-
-    def session_hangup(self) -> None:
-        """The model has said its last word and it has been played."""
-
-    def session_transfer(self, target: str) -> None:
-        """As `session_hangup`, but the caller is to be given to `target`."""
-        self.session_hangup()
-
-    def transfer_target(self, target: str) -> str:
-        """Where `target` leads; raises BridgeError if the caller may not be given to it."""
-        raise ToolError("This session is no phone call.")
-
-    def session_expired(self) -> None:
-        """The session reached its maximum duration."""
-
-    def session_abandoned(self) -> None:
-        """The last client of a session without a leg has left."""
 
 
 class Session:
@@ -164,7 +144,7 @@ class Session:
 
     def greet(self) -> None:
         """Have the agent speak first: the configured greeting, or what it thinks right."""
-        instructions = f"Greet the caller with these words: {self._terms.greeting}"
+        instructions = base.greeting_instructions(self._terms.greeting)
         self._server.create_response(
             self._loop.time(), instructions=instructions if self._terms.greeting else None
         )
@@ -337,6 +317,8 @@ class Session:
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
                 self._server.relay(told)
+            case base.TurnTimed(record):
+                self.listener.session_turn(record)
             case (
                 base.SpeechStarted()
                 | base.SpeechStopped()

@@ -33,7 +33,7 @@ RATE = 24_000
 LOUD = 300  # RMS of a block that somebody speaks in
 BLOCK_S = 0.02
 WORD_S = 0.3
-CHARACTER_S = 0.06  # of speech
+CHARACTER_S = 0.04  # of speech
 PIECE_S = 0.1
 TONE_HZ = 440.0
 
@@ -213,9 +213,9 @@ class _Application:
         for delta in said:
             for part in _by_word(delta):
                 yield _event({"choices": [{"delta": part}]})
-                if breaks:
-                    raise ConnectionAbortedError
                 await asyncio.sleep(knobs.token_s)
+            if breaks:
+                raise ConnectionAbortedError
         yield _event({"choices": [{"delta": {}, "finish_reason": reason}]})
         if (fields.get("stream_options") or {}).get("include_usage"):
             yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}})

@@ -11,7 +11,8 @@ from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import SidebandClient
-from bridge.sessions.session import Session, SessionListener, Terms
+from bridge.sessions.listener import SessionListener
+from bridge.sessions.session import Session, Terms
 from tests.backends.puppet import Puppet
 
 Event = dict[str, Any]

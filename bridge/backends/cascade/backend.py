@@ -1,30 +1,31 @@
 """The cascade: hears turns, turns speech into words, asks a language model, speaks its answer."""
 
 import asyncio
+import contextvars
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bridge.backends.base import (
     MODEL_RATE,
-    AudioDelta,
     BackendEvent,
-    CallAction,
     Capabilities,
     Emit,
     Generate,
     Pcm,
     ResponseFailed,
     ResponseFinished,
-    TextDelta,
-    ToolCall,
+    SpeechStopped,
     TranscriptCompleted,
+    TranscriptDelta,
     TranscriptFailed,
+    TurnTimed,
+    greeting_instructions,
 )
-from bridge.backends.cascade import llm
 from bridge.backends.cascade.http import may_pass
+from bridge.backends.cascade.listening import Ear, Streamed
 from bridge.backends.cascade.messages import (
     chat_messages,
     chat_tool_choice,
@@ -33,24 +34,32 @@ from bridge.backends.cascade.messages import (
 )
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.scripted import HANG_UP
-from bridge.backends.cascade.sentences import SentenceSplitter
+from bridge.backends.cascade.speaking import Clock, Prompt, Speaker, estimate
 from bridge.backends.cascade.stt import Hints, Wanted
-from bridge.backends.cascade.turn import Endpointer, TurnDetection
-from bridge.backends.cascade.vad import VadStream
+from bridge.backends.cascade.timings import TurnTimes
 from bridge.errors import BackendError, BridgeError
-from bridge.ids import ItemId, ResponseId, ToolCallId
+from bridge.ids import ItemId, ResponseId
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 
 TRANSCRIPT_MARGIN_S = 1.0  # a response waits a little longer than both attempts may take
+GREETING_WAIT_S = 3.0  # of a call that rings: its greeting is made before it is answered
 MAX_TRANSCRIPTS = 256  # items whose words are remembered here
-CHARACTERS_PER_TOKEN = 4  # a usual estimate, where the server counts none
 HANG_UP_TOOL = {
     "type": "function",
     "function": {"name": HANG_UP, "description": "End the call after what was said."},
 }
-REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a turn of the caller's is to be turned into words from."""
+
+    item_id: ItemId
+    pcm: Pcm
+    hints: Hints | None
+    streamed: Streamed | None = None
 
 
 class CascadeBackend:
@@ -58,17 +67,17 @@ class CascadeBackend:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._settings = parts.settings
+        self._loop = asyncio.get_running_loop()
         self._tasks = TaskOwner("cascade")
         self._emit: Emit | None = None
-        self._stream: VadStream | None = None
-        self._endpointer: Endpointer | None = None
-        self._turn_detection: Mapping[str, Any] | None = None
-        self._pushed_samples = 0
-        self._agent_speaking = False
+        self._ear: Ear | None = None
+        self._context = contextvars.copy_context()
+        self._wanted = Wanted()
         self._responses: dict[ResponseId, asyncio.Task[Any]] = {}
         self._transcripts: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
-        self._wanted = Wanted()
         self._hints: Hints | None = parts.chat.hints((), frozenset())
+        self._turn: TurnTimes | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -83,46 +92,53 @@ class CascadeBackend:
     async def start(self, config: Mapping[str, Any], emit: Emit) -> None:
         await self._parts.start()
         self._emit = emit
+        # Log lines of callbacks of the media clock name the call too.
+        self._context = contextvars.copy_context()
+        self._ear = Ear(self._parts, self._heard)
+        self._ear.expect(self._hints)
         self.configure(config)
+        await self._prepare(config)
+
+    async def _prepare(self, config: Mapping[str, Any]) -> None:
+        """The phrases that may be wanted at once, in the voice of this session."""
+        output = (config.get("audio") or {}).get("output") or {}
+        voice, speed = str(output.get("voice") or ""), float(output.get("speed") or 1.0)
+        phrases = self._parts.phrases
+        greeting = phrases.prepare(self._settings.greeting, voice=voice, speed=speed)
+        making = self._tasks.spawn(greeting, name="greeting")
+        apology = phrases.prepare(self._settings.apology, voice=voice, speed=speed)
+        _ = self._tasks.spawn(apology, name="apology")
+        await asyncio.wait((making,), timeout=GREETING_WAIT_S)
 
     def configure(self, config: Mapping[str, Any]) -> None:
         listening = (config.get("audio") or {}).get("input") or {}
         self._wanted = Wanted.parse(listening.get("transcription"))
-        fields = listening.get("turn_detection")
-        if fields == self._turn_detection:
-            return
-        self._turn_detection = fields
-        if self._stream is not None:
-            self._stream.leave()
-        self._stream, self._endpointer = None, None
-        if fields is None:
-            return
-        if fields.get("type") == "semantic_vad":
-            log.info("no turn model: semantic_vad waits for silence, by eagerness")
-        position_ms = self._pushed_samples * 1000 // MODEL_RATE
-        self._endpointer = Endpointer(TurnDetection.parse(fields), position_ms)
-        self._endpointer.agent_speaking = self._agent_speaking
-        self._stream = self._parts.load_vad().join(self._scored)
-        self._expect(self._hints)
+        if self._ear is not None:
+            self._ear.wanted = self._wanted
+            self._ear.configure(listening.get("turn_detection"))
 
     def push_audio(self, pcm: Pcm) -> None:
-        self._pushed_samples += len(pcm)
-        if self._stream is not None:
-            self._stream.push(pcm)
+        if self._ear is not None:
+            self._ear.push(pcm)
 
     def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
-        self._agent_speaking = speaking
-        if self._endpointer is not None:
-            self._endpointer.agent_speaking = speaking
+        if self._ear is not None:
+            self._ear.agent_speaking(speaking=speaking)
+        turn = self._turn
+        if speaking and turn is not None and turn.audio_at is not None:
+            turn.wire_at = self._loop.time()
+            self._tell_times()
 
     def transcribe(self, item_id: ItemId, pcm: Pcm) -> None:
         if item_id in self._transcripts:
             return
-        self._transcripts[item_id] = asyncio.get_running_loop().create_future()
+        self._transcripts[item_id] = self._loop.create_future()
         if len(self._transcripts) > MAX_TRANSCRIPTS:
             _, oldest = self._transcripts.popitem(last=False)
             oldest.cancel()
-        _ = self._tasks.spawn(self._transcribe(item_id, pcm, self._hints), name="transcribe")
+        streamed = self._ear.take_utterance(len(pcm)) if self._ear is not None else None
+        heard = Heard(item_id, pcm, self._hints, streamed)
+        _ = self._tasks.spawn(self._transcribe(heard), name="transcribe")
 
     def generate(self, request: Generate) -> None:
         task = self._tasks.spawn(self._generate(request), name="generate")
@@ -136,8 +152,9 @@ class CascadeBackend:
     async def close(self) -> None:
         self._emit = None
         self._responses.clear()
-        if self._stream is not None:
-            self._stream.leave()
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.close()
         await self._tasks.close()
         for transcript in self._transcripts.values():
             transcript.cancel()
@@ -146,16 +163,27 @@ class CascadeBackend:
         if self._emit is not None:
             self._emit(event)
 
-    def _scored(self, probability: float) -> None:
-        if self._endpointer is not None:
-            turn = self._endpointer.hear(probability)
-            if turn is not None:
-                self._send(turn)
+    # Listening
+
+    def _heard(self, event: BackendEvent) -> None:
+        if isinstance(event, SpeechStopped) and self._ear is not None:
+            self._tell_times()
+            self._turn = self._ear.times
+        self._send(event)
+
+    def _tell_times(self) -> None:
+        """The record of a turn whose answer has begun, or that will have none."""
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return
+        record = turn.record()
+        self._context.run(log.info, "turn", extra=record)
+        self._send(TurnTimed(record))
 
     def _expect(self, hints: Hints | None) -> None:
         self._hints = hints
-        if self._endpointer is not None:
-            self._endpointer.min_silence_ms = hints.pause_ms if hints else 0
+        if self._ear is not None:
+            self._ear.expect(hints)
 
     def _expect_after(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
@@ -164,46 +192,82 @@ class CascadeBackend:
         answered = [*messages, {"role": "assistant", "content": ""}]
         self._expect(self._parts.chat.hints(answered, names))
 
-    async def _transcribe(self, item_id: ItemId, pcm: Pcm, hints: Hints | None) -> None:
-        transcript = self._transcripts[item_id]
+    async def _transcribe(self, heard: "Heard") -> None:
+        transcript = self._transcripts[heard.item_id]
+        turn = self._turn
         words = ""
         try:
-            words = await self._recognise(pcm, hints)
+            words = await self._recognise(heard)
         except BridgeError as error:
-            self._send(TranscriptFailed(item_id, error.message))
+            self._send(TranscriptFailed(heard.item_id, error.message))
         else:
-            self._send(TranscriptCompleted(item_id, words, len(pcm) / MODEL_RATE))
+            self._send(TranscriptCompleted(heard.item_id, words, len(heard.pcm) / MODEL_RATE))
         finally:
+            if turn is not None and turn.heard_at is None:
+                turn.heard_at = self._loop.time()
             # Without words the turn is answered all the same: as one not understood.
             if not transcript.done():
                 transcript.set_result(words)
 
-    async def _recognise(self, pcm: Pcm, hints: Hints | None) -> str:
+    async def _recognise(self, heard: "Heard") -> str:
         """Raises BridgeError when the recogniser failed twice."""
         try:
-            return await self._parts.transcribe(pcm, hints, self._wanted)
+            if heard.streamed is not None:
+                return await self._finish(heard.item_id, heard.streamed)
+            return await self._parts.transcribe(heard.pcm, heard.hints, self._wanted)
         except BackendError as error:
             if not may_pass(error):
                 raise
+            if self._turn is not None:
+                self._turn.retries += 1
             log.info("recogniser asked again", extra={"error": error.message})
-            return await self._parts.transcribe(pcm, hints, self._wanted)
+            return await self._parts.transcribe(heard.pcm, heard.hints, self._wanted)
+
+    async def _finish(self, item_id: ItemId, streamed: Streamed) -> str:
+        told = "".join(streamed.heard)
+        if told:
+            self._send(TranscriptDelta(item_id, told))
+        words = await streamed.utterance.finish()
+        rest = "".join(streamed.heard)[len(told) :]
+        if rest:
+            self._send(TranscriptDelta(item_id, rest))
+        return words
+
+    # Speaking
 
     async def _generate(self, request: Generate) -> None:
+        response_id = request.response_id
         outcome: ResponseFinished | ResponseFailed = ResponseFailed(
-            request.response_id, "server_error", "the response failed"
+            response_id, "server_error", "the response failed"
+        )
+        speaker = Speaker(
+            self._parts, request, self._sender(response_id), Clock(self._loop.time, self._turn)
         )
         try:
-            outcome = await self._respond(request)
+            outcome = await self._respond(request, speaker)
         except BridgeError as error:
             log.warning("response failed", extra={"error": error.message})
-            code = error.code or "server_error"
-            outcome = ResponseFailed(request.response_id, code, error.message)
+            await speaker.apologise()
+            outcome = ResponseFailed(response_id, error.code or "server_error", error.message)
         finally:
             # Absent when cancelled; present even if something unforeseen was raised.
-            if self._responses.pop(request.response_id, None) is not None:
+            if self._responses.pop(response_id, None) is not None:
                 self._send(outcome)
 
-    async def _respond(self, request: Generate) -> ResponseFinished:
+    def _sender(self, response_id: ResponseId) -> Callable[[BackendEvent], None]:
+        """Nothing follows a cancel."""
+
+        def send(event: BackendEvent) -> None:
+            if response_id in self._responses:
+                self._send(event)
+
+        return send
+
+    async def _respond(self, request: Generate, speaker: Speaker) -> ResponseFinished:
+        greeting = self._settings.greeting
+        if greeting and request.instructions == greeting_instructions(greeting):
+            await speaker.say(greeting)
+            return ResponseFinished(request.response_id, None, estimate((), greeting))
         await self._await_transcripts(request)
         messages = chat_messages(request.items, request.instructions, self._words_of)
         tools = chat_tools(request.tools)
@@ -213,84 +277,17 @@ class CascadeBackend:
             offered = [*tools, HANG_UP_TOOL]
         # Before the answer, not after: it may be cancelled, and the next words come all the same.
         self._expect_after(messages, offered)
-        said: list[str] = []
-        voice = _Voice(self, request)
-        finished = llm.Finished("stop")
-        hangs_up = False
-        pieces = self._parts.chat.stream(
-            messages,
-            tools=offered,
-            tool_choice=chat_tool_choice(request.tool_choice),
-            max_tokens=request.max_output_tokens,
-        )
-        async with aclosing(pieces):
-            async for piece in pieces:
-                match piece:
-                    case llm.Text(delta):
-                        said.append(delta)
-                        self._send(TextDelta(request.response_id, delta))
-                        await voice.feed(delta)
-                    case llm.Call(call_id, name, arguments):
-                        hangs_up = hangs_up or (name == HANG_UP and self._parts.chat.scripted)
-                        if name in names:
-                            tool_call_id = ToolCallId(call_id)
-                            self._send(ToolCall(request.response_id, tool_call_id, name, arguments))
-                    case llm.Finished():
-                        finished = piece
-        await voice.finish()
-        if hangs_up:
-            self._send(CallAction(request.response_id))
-        usage = finished.usage or _estimate(messages, "".join(said))
-        return ResponseFinished(request.response_id, REASONS.get(finished.reason), usage)
+        choice = chat_tool_choice(request.tool_choice)
+        return await speaker.answer(Prompt(messages, offered, choice, names))
 
     async def _await_transcripts(self, request: Generate) -> None:
         wanted = (self._transcripts.get(item_id) for item_id in pending_audio(request.items))
         pending = [transcript for transcript in wanted if transcript and not transcript.done()]
         if pending:
-            limit_s = 2 * self._parts.settings.stt.timeout_s + TRANSCRIPT_MARGIN_S
+            limit_s = 2 * self._settings.stt.timeout_s + TRANSCRIPT_MARGIN_S
             await asyncio.wait(pending, timeout=limit_s)
 
     def _words_of(self, item_id: str) -> str:
         transcript = self._transcripts.get(item_id)
         done = transcript is not None and transcript.done() and not transcript.cancelled()
         return transcript.result() if transcript is not None and done else ""
-
-    async def _speak(self, request: Generate, sentence: str) -> None:
-        pieces = self._parts.tts.speak(sentence, voice=request.voice, speed=request.speed)
-        async with aclosing(pieces):
-            async for pcm in pieces:
-                if len(pcm):
-                    self._send(AudioDelta(request.response_id, pcm))
-
-
-class _Voice:
-    """Speaks the text of one response as it comes, unless only text was asked for."""
-
-    def __init__(self, backend: CascadeBackend, request: Generate) -> None:
-        self._backend = backend
-        self._request = request
-        self._splitter = SentenceSplitter()
-        self._silent = "audio" not in request.output_modalities
-
-    async def feed(self, delta: str) -> None:
-        if not self._silent:
-            await self._speak(self._splitter.feed(delta))
-
-    async def finish(self) -> None:
-        if not self._silent:
-            await self._speak(self._splitter.finish())
-
-    async def _speak(self, sentences: Sequence[str]) -> None:
-        for sentence in sentences:
-            await self._backend._speak(self._request, sentence)
-
-
-def _estimate(messages: Sequence[Mapping[str, Any]], said: str) -> dict[str, int]:
-    heard = sum(len(str(message.get("content") or "")) for message in messages)
-    input_tokens = heard // CHARACTERS_PER_TOKEN
-    output_tokens = len(said) // CHARACTERS_PER_TOKEN
-    return {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "total_tokens": input_tokens + output_tokens,
-    }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from bridge.backends.base import Pcm
 from bridge.backends.cascade.llm import ChatModel
+from bridge.backends.cascade.phrases import Phrases
 from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
 from bridge.backends.cascade.stt import Hints, PocketSphinx, SpeechToText, Wanted
 from bridge.backends.cascade.stt_openai import HttpSpeechToText
@@ -35,7 +36,9 @@ class Parts:
         self.chat = chat or ChatModel(settings)
         self.stt = stt or _make_stt(settings.stt)
         self.tts = tts or _make_tts(settings.tts)
+        self.phrases = Phrases(self.tts)
         self._vad: VadBatch | None = None
+        self._started = False
 
     async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted) -> str:
         """One attempt, for as long as it may take. Raises BridgeError."""
@@ -60,6 +63,11 @@ class Parts:
         """
         self.load_vad()
         await asyncio.gather(self.stt.start(), self.tts.start())
+        if not self._started:
+            self._started = True
+            settings = self.settings
+            for text in (settings.greeting, settings.apology):
+                await self.phrases.prepare(text, voice=settings.voice)
 
     async def close(self) -> None:
         await self.stt.close()

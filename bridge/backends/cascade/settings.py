@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+APOLOGY = "I am sorry, something went wrong here. Could you say that again, please?"
+
 
 @dataclass(frozen=True, slots=True)
 class SttSettings:
@@ -51,3 +53,9 @@ class CascadeSettings:
     """To the first token, and between two of them."""
     script_path: str = ""
     """A YAML file to use in place of the scripted model's own."""
+    voice: str = ""
+    """Of sessions that ask for none: what is made beforehand is made in it."""
+    greeting: str = ""
+    """Spoken on most calls: its sound is made before they come."""
+    apology: str = APOLOGY
+    """Spoken when a model fails; empty: nothing is."""

@@ -1,6 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
@@ -8,9 +7,7 @@ import pytest
 from bridge.backends.base import (
     MODEL_RATE,
     AudioDelta,
-    BackendEvent,
     CallAction,
-    Generate,
     Pcm,
     ResponseFailed,
     ResponseFinished,
@@ -21,96 +18,24 @@ from bridge.backends.base import (
     TranscriptCompleted,
     TranscriptFailed,
 )
-from bridge.backends.cascade.backend import CascadeBackend
 from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.errors import BackendError
 from bridge.ids import ItemId, ResponseId
+from tests.backends.cascade.caller import (
+    SERVER_VAD,
+    Caller,
+    on_a_call,
+    session,
+    silence,
+    spoken,
+    text,
+    typed,
+)
 
-SERVER_VAD = {"type": "server_vad", "prefix_padding_ms": 300, "silence_duration_ms": 500}
 HANG_UP = {"type": "function", "name": "hang_up"}
-Item = dict[str, Any]
-
-
-def session(turn_detection: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"audio": {"input": {"turn_detection": turn_detection}}}
-
-
-def typed(text: str) -> Item:
-    content = [{"type": "input_text", "text": text}]
-    return {"type": "message", "id": "t", "role": "user", "content": content}
-
-
-def spoken(item_id: str) -> Item:
-    content = [{"type": "input_audio", "transcript": None}]
-    return {"type": "message", "id": item_id, "role": "user", "content": content}
-
-
-def answered(text: str) -> Item:
-    content = [{"type": "output_audio", "transcript": text}]
-    return {"type": "message", "id": "a", "role": "assistant", "content": content}
-
-
-class Caller:
-    """The session's side of a backend."""
-
-    def __init__(self, backend: CascadeBackend, parts: Parts) -> None:
-        self.backend = backend
-        self.parts = parts
-        self.events: asyncio.Queue[BackendEvent] = asyncio.Queue()
-        self.conversation: list[Item] = []
-
-    async def next(self) -> BackendEvent:
-        async with asyncio.timeout(20):
-            return await self.events.get()
-
-    def ask(self, response_id: str, *items: Item, **options: Any) -> None:
-        self.conversation += items
-        request = Generate(ResponseId(response_id), tuple(self.conversation), **options)
-        self.backend.generate(request)
-
-    async def answer(self) -> list[BackendEvent]:
-        events = [await self.next()]
-        while not isinstance(events[-1], ResponseFinished | ResponseFailed):
-            events.append(await self.next())
-        self.conversation.append(answered(text(events)))
-        return events
-
-    async def say(self, words: str) -> Pcm:
-        pieces = [piece async for piece in self.parts.tts.speak(words, voice="en-gb")]
-        return np.concatenate((silence(0.4), *pieces, silence(0.8)))
-
-    def push(self, sound: Pcm) -> None:
-        for start in range(0, len(sound), 480):
-            self.backend.push_audio(sound[start : start + 480])
-
-
-def silence(seconds: float) -> Pcm:
-    return np.zeros(int(seconds * MODEL_RATE), np.int16)
-
-
-def text(events: list[BackendEvent]) -> str:
-    return "".join(event.delta for event in events if isinstance(event, TextDelta))
-
-
-def on_a_call(
-    use: Callable[[Caller], Awaitable[None]],
-    make: Callable[[], Parts] = lambda: Parts(CascadeSettings()),
-    turn_detection: dict[str, Any] | None = None,
-) -> None:
-    async def run() -> None:
-        parts = make()
-        caller = Caller(CascadeBackend(parts), parts)
-        try:
-            await caller.backend.start(session(turn_detection), caller.events.put_nowait)
-            await use(caller)
-        finally:
-            await caller.backend.close()
-            await parts.close()
-
-    asyncio.run(run())
 
 
 def test_a_whole_call_by_voice() -> None:
@@ -228,7 +153,7 @@ class Broken:
     async def start(self) -> None:
         pass
 
-    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted) -> str:
+    async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted = Wanted()) -> str:
         raise BackendError("the recogniser failed")
 
     async def speak(

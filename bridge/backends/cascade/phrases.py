@@ -1,0 +1,45 @@
+"""Sound made before it is needed: the greeting, and the apology for when nothing else works."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import aclosing
+
+from bridge.backends.base import Pcm
+from bridge.backends.cascade.tts import TextToSpeech
+from bridge.errors import BridgeError
+
+log = logging.getLogger(__name__)
+
+MAX_PHRASES = 64  # voices and speeds of a few texts
+Key = tuple[str, str, float]
+
+
+class Phrases:
+    def __init__(self, tts: TextToSpeech) -> None:
+        self._tts = tts
+        self._sounds: OrderedDict[Key, list[Pcm]] = OrderedDict()
+        self._making: dict[Key, asyncio.Lock] = {}
+
+    def find(self, text: str, *, voice: str, speed: float) -> list[Pcm] | None:
+        return self._sounds.get((text, voice, speed))
+
+    async def prepare(self, text: str, *, voice: str, speed: float = 1.0) -> None:
+        """Have the sound of `text` ready; what cannot be made now is made when it is spoken."""
+        key = (text, voice, speed)
+        if not text or key in self._sounds:
+            return
+        lock = self._making.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                if key not in self._sounds:
+                    async with aclosing(self._tts.speak(text, voice=voice, speed=speed)) as pieces:
+                        sound = [pcm async for pcm in pieces if len(pcm)]
+                    if sound:
+                        self._sounds[key] = sound
+        except BridgeError as error:
+            log.warning("phrase not prepared", extra={"error": error.message})
+        finally:
+            self._making.pop(key, None)
+        while len(self._sounds) > MAX_PHRASES:
+            self._sounds.popitem(last=False)

@@ -1,0 +1,92 @@
+"""A phone call whose every stage is a server of its own, from the greeting to the record."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from bridge.audio.resample import Resampler
+from bridge.backends.base import MODEL_RATE
+from bridge.backends.cascade.tts import EspeakVoice
+from tests.peers.models import CHARACTER_S, Fault, ModelServers
+from tests.peers.phone import Phone, Samples
+from tests.peers.service import Service
+
+pytestmark = pytest.mark.e2e
+
+GREETING = "Hello, this is the workshop."
+LOUD = 1000
+
+
+async def speech(words: str) -> Samples:
+    voice = EspeakVoice()
+    try:
+        pieces = [pcm async for pcm in voice.speak(words, voice="en-gb")]
+    finally:
+        await voice.close()
+    return Resampler(MODEL_RATE, 8000).process(np.concatenate(pieces))
+
+
+def loud_s(phone: Phone, since: int = 0) -> float:
+    return sum(packet.peak > LOUD for packet in phone.packets[since:]) * 0.02
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while True:
+            await asyncio.sleep(0.02)
+            if happened():
+                return
+
+
+async def until_quiet(phone: Phone, since: int = 0) -> float:
+    """Seconds that the agent has spoken, once it has been silent for half a second."""
+    await until(lambda: loud_s(phone, since) > 0 and not loud_s(phone, -25))
+    return loud_s(phone, since)
+
+
+async def ask(phone: Phone) -> float:
+    """A question of the caller's; seconds of sound that answer it."""
+    begin = len(phone.packets)
+    phone.say(await speech("what time do you open"))
+    return await until_quiet(phone, begin)
+
+
+def settings(server: ModelServers) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    for name, kind in (("stt", "openai"), ("tts", "openai")):
+        parts |= {f"cascade__{name}__kind": kind, f"cascade__{name}__base_url": server.base_url}
+    llm = {"cascade__llm__base_url": server.base_url, "cascade__llm__model": "m"}
+    return parts | llm | {"cascade__apology": "I am sorry.", "session__greeting": GREETING}
+
+
+def test_a_call_is_greeted_answered_and_apologised_to() -> None:
+    async def call(service: Service) -> list[dict[str, Any]]:
+        phone = await Phone(service.sip).open()
+        await phone.call()
+        assert await until_quiet(phone) == pytest.approx(CHARACTER_S * len(GREETING), abs=0.2)
+        said = "You said: what time do you open."
+        assert await ask(phone) == pytest.approx(CHARACTER_S * len(said), abs=0.2)
+        server.knobs.faults["chat"].extend([Fault(Fault.REFUSES), Fault(Fault.BABBLES)])
+        assert await ask(phone) == pytest.approx(CHARACTER_S * len("I am sorry."), abs=0.2)
+        (live,) = service.calls()
+        phone.hangup()
+        await phone.ended.wait()
+        await phone.close()
+        ended = httpx2.get(f"{service.base_url}/realtime/calls/{live['id']}").json()
+        assert ended["turns"] == live["turns"]
+        turns: list[dict[str, Any]] = ended["turns"]
+        return turns
+
+    with ModelServers() as server, Service(**settings(server)) as service:
+        first, second = asyncio.run(call(service))
+        (asked, again) = server.asked_of("transcriptions")
+    assert asked.voiced_s > 0.5
+    assert again.voiced_s > 0.5
+    stages = ("endpointing_ms", "stt_ms", "first_token_ms", "first_audio_ms", "on_wire_ms")
+    assert sum(first[stage] for stage in stages) == pytest.approx(first["total_ms"], abs=0.5)
+    assert second["apologised"] is True
+    assert second["retries"] == 1

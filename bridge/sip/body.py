@@ -1,11 +1,13 @@
 """Finds the session description in a message body, alone or inside a multipart (RFC 5621)."""
 
+from bridge.errors import SipError
 from bridge.sip.grammar import WHITESPACE, Params, unquote
 from bridge.sip.headers import Headers
 from bridge.sip.message import Request, Response
 
 SDP = "application/sdp"
 MAX_PARTS = 16
+MAX_PART_HEADERS = 16
 
 
 def session_description(message: Request | Response) -> bytes | None:
@@ -18,7 +20,10 @@ def session_description(message: Request | Response) -> bytes | None:
     if not message.content_type.startswith("multipart/"):
         return None
     _, _, params = (message.headers.get("content-type") or "").partition(";")
-    boundary = unquote(Params.parse(params).get("boundary") or "")
+    try:
+        boundary = unquote(Params.parse(params).get("boundary") or "")
+    except SipError:
+        return None
     return _part(message.body, boundary) if boundary else None
 
 
@@ -35,7 +40,7 @@ def _part(body: bytes, boundary: str) -> bytes | None:
 
 
 def _media_type(head: bytes) -> str:
-    lines = head.decode("latin-1").split("\r\n")
+    lines = head.decode("latin-1").split("\r\n", MAX_PART_HEADERS)[:MAX_PART_HEADERS]
     headers = Headers(
         (name.strip(WHITESPACE), value.strip(WHITESPACE))
         for name, colon, value in (line.partition(":") for line in lines)

@@ -3,18 +3,22 @@
 import enum
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 from bridge.errors import SipError
 from bridge.sip.grammar import WHITESPACE, parse_number
 
 MAX_MESSAGE = 65536
+MAX_HEAD = 16384
+"""Start line and headers; the largest of real calls have a quarter of it."""
 MAX_HEADERS = 256
+MAX_LENGTHS = 8
 MAX_LINE = 8192
 """One header after unfolding; what nginx allows for a line."""
 
 _LENGTH_LINE = re.compile(
-    rb"^(?:content-length|l)[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE
+    rb"^(?:content-length|l)[ \t]*+:((?:[^\r\n]++|\r?\n[ \t])*+)", re.IGNORECASE | re.MULTILINE
 )
 _LINE_BREAK = b"\r\n"
 _FIRST_VIA = re.compile(rb"^((?:via|v)[ \t]*:[ \t]*SIP/2\.0/)UDP\b", re.IGNORECASE | re.MULTILINE)
@@ -80,15 +84,11 @@ class StreamFramer:
             if head_end is None:
                 return None
             head = bytes(self._buffer[:head_end])
-            try:
-                length = declared_length([_text(found) for found in _LENGTH_LINE.findall(head)])
-            except SipError:
-                # Without a length on a stream nobody knows where the next message starts;
-                # with none at all, 0 is what the peers that leave it out mean.
-                if _LENGTH_LINE.search(head):
-                    self.broken = True
-                    return head
-                length = 0
+            length = _length_of(head)
+            # Without a length on a stream nobody knows where the next message starts.
+            if length is None:
+                self.broken = True
+                return head
             if head_end + length > self._max_message:
                 self.broken = True
                 return head
@@ -195,6 +195,20 @@ def is_request(message: bytes) -> bool:
 def over_tcp(request: bytes) -> bytes:
     """The request with TCP named in its top Via."""
     return _FIRST_VIA.sub(rb"\1TCP", request, count=1)
+
+
+def _length_of(head: bytes) -> int | None:
+    """Octets of the body, None when nobody can say."""
+    if len(head) - len(b"\r\n\r\n") > MAX_HEAD:
+        return None
+    found = [_text(match[1]) for match in islice(_LENGTH_LINE.finditer(head), MAX_LENGTHS + 1)]
+    if len(found) > MAX_LENGTHS:
+        return None
+    try:
+        # With none at all, 0 is what the peers that leave it out mean.
+        return declared_length(found) if found else 0
+    except SipError:
+        return None
 
 
 def _text(found: bytes) -> str:

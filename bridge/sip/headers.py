@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from bridge.errors import SipError
 from bridge.sip.grammar import split_outside
 
 _COMPACT = {
@@ -27,7 +28,7 @@ _COMPACT = {
     "y": "identity",
 }
 
-# As most peers write them: one look-up instead of a token check, a copy and a compact form.
+# As most peers write them: one look-up instead of a token check and a copy.
 _USUAL = """
     Via From To Call-ID CSeq Contact Max-Forwards Route Record-Route User-Agent Server Allow
     Supported Require Proxy-Require Unsupported Content-Type Content-Length Content-Disposition
@@ -38,6 +39,7 @@ _USUAL = """
 """
 USUAL_NAMES = {name: name.lower() for name in _USUAL.split()}
 USUAL_NAMES.update({name.lower(): name.lower() for name in _USUAL.split()})
+USUAL_NAMES.update(_COMPACT)
 
 
 def canonical_name(name: str) -> str:
@@ -74,12 +76,20 @@ class Headers:
         """One raw string per header line, in order."""
         return list(self._lines(name))
 
-    def values(self, name: str) -> list[str]:
-        """Every element of a comma-separated header, over all its lines; empty ones left out."""
+    def values(self, name: str, most: int | None = None) -> list[str]:
+        """Every element of a comma-separated header, over all its lines; empty ones left out.
+
+        Raises SipError when there are more than `most`.
+        """
         lines = self._lines(name)
         if not lines:
             return []
-        return [value for line in lines for value in split_outside(line, ",") if value]
+        if most is not None and len(lines) > most:
+            raise SipError("too many values")
+        found = [value for line in lines for value in split_outside(line, ",", most) if value]
+        if most is not None and len(found) > most:
+            raise SipError("too many values")
+        return found
 
     def items(self) -> tuple[tuple[str, str], ...]:
         return self._items

@@ -15,6 +15,7 @@ from typing import TypeVar
 from bridge.errors import SipError
 from bridge.ids import SipCallId
 from bridge.sip.framing import (
+    MAX_HEAD,
     MAX_HEADERS,
     MAX_LINE,
     MAX_MESSAGE,
@@ -23,14 +24,16 @@ from bridge.sip.framing import (
     declared_length,
 )
 from bridge.sip.grammar import (
-    FORBIDDEN_IN_LINE,
+    MAX_PARAMS,
     SPACE_OR_CONTROL,
     WHITESPACE,
+    first_outside,
+    has_bare_nul,
     is_token,
     parse_number,
     split_outside,
 )
-from bridge.sip.headers import USUAL_NAMES, Headers
+from bridge.sip.headers import USUAL_NAMES, Headers, canonical_name
 from bridge.sip.lazy import lazy
 from bridge.sip.reasons import REASONS
 from bridge.sip.uri import CSeq, NameAddr, SipUri, Via
@@ -49,10 +52,16 @@ __all__ = [
 
 VERSION = "SIP/2.0"
 MAX_VIAS = 70
+MAX_ADDRESSES = 32
+"""In one of Contact, Route and Record-Route."""
+MAX_FOLDS = 256
+MAX_DELIMITERS = 512
+"""Commas, semicolons, quotes and angle brackets in all headers."""
 
 _VERSION = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
 _FOLD = re.compile(r"\n[ \t]+")
 _STATUS_LINE = re.compile(r"(SIP/[0-9]+\.[0-9]+) ([0-9]{3,20})(?: (.*))?", re.IGNORECASE)
+_ECHOED = frozenset({"via", "from", "to", "call-id", "cseq"})
 _DIALOG_FORMING = frozenset({"INVITE", "SUBSCRIBE", "REFER", "NOTIFY"})
 
 T = TypeVar("T")
@@ -83,14 +92,14 @@ class _Message:
     @lazy
     def vias(self) -> list[Via]:
         """Top first."""
-        return [self.top_via, *map(Via.parse, self.headers.values("via")[1:])]
+        return [self.top_via, *map(Via.parse, self.headers.values("via", MAX_VIAS)[1:])]
 
     @lazy
     def top_via(self) -> Via:
         line = self.headers.get("via")
         if line is None:
             raise SipError("no Via", status=None)
-        return Via.parse(split_outside(line, ",")[0])
+        return Via.parse(first_outside(line, ","))
 
     @lazy
     def cseq(self) -> CSeq:
@@ -116,10 +125,10 @@ class _Message:
     def to_tag(self) -> str | None:
         return self.to.tag
 
-    @property
+    @lazy
     def contacts(self) -> list[NameAddr]:
         """Raises SipError when one is malformed; `*` and absent give an empty list."""
-        values = self.headers.values("contact")
+        values = self.headers.values("contact", MAX_ADDRESSES)
         return [] if values == ["*"] else [NameAddr.parse(value) for value in values]
 
     @lazy
@@ -128,15 +137,16 @@ class _Message:
         contacts = self.contacts
         return contacts[0] if contacts else None
 
-    @property
+    @lazy
     def routes(self) -> list[NameAddr]:
         """Raises SipError when one is malformed."""
-        return [NameAddr.parse(value) for value in self.headers.values("route")]
+        return [NameAddr.parse(value) for value in self.headers.values("route", MAX_ADDRESSES)]
 
-    @property
+    @lazy
     def record_routes(self) -> list[NameAddr]:
         """In the order of the message; raises SipError when one is malformed."""
-        return [NameAddr.parse(value) for value in self.headers.values("record-route")]
+        values = self.headers.values("record-route", MAX_ADDRESSES)
+        return [NameAddr.parse(value) for value in values]
 
     @property
     def max_forwards(self) -> int | None:
@@ -227,11 +237,7 @@ class _Message:
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
         # A value with a line break would be a header of its own.
-        if (
-            head.count("\r") != breaks
-            or head.count("\n") != breaks
-            or ("\0" in head and FORBIDDEN_IN_LINE.search("\x01".join(lines)))
-        ):
+        if head.count("\r") != breaks or head.count("\n") != breaks or has_bare_nul(head):
             raise SipError("line break or NUL in a header", status=500)
         return b"%b\r\n\r\n%b" % (head.encode("utf-8", "surrogateescape"), self.body)
 
@@ -286,15 +292,10 @@ def parse_message(data: bytes) -> Request | Response:
     if len(data) > MAX_MESSAGE:
         raise SipError("message too large", status=None)
     head, body = _split(data)
-    text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-    if "\r" in text or ("\0" in text and FORBIDDEN_IN_LINE.search(text.replace("\n", " "))):
-        raise SipError("stray CR or NUL in the header section", status=None)
-    if "\n " in text or "\n\t" in text:
-        text = _FOLD.sub(" ", text)
-    lines = text.split("\n")
+    lines, fault = _lines(head)
     start_line = lines[0]
-    fault = _caps(lines)
-    headers = Headers(_header_lines(lines))
+    found = _header_lines(lines)
+    headers = Headers(found if fault is None else _echoed(found))
     if start_line[:4].upper() == "SIP/":
         return _response(start_line, headers, body, fault)
     method, _, rest = start_line.partition(" ")
@@ -369,18 +370,34 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
     return head, body
 
 
-def _caps(lines: list[str]) -> Rejection | None:
-    if len(lines) - 1 > MAX_HEADERS:
-        return Rejection(513, "Too Many Headers")
-    if max(map(len, lines)) > MAX_LINE:
-        return Rejection(513, "Header Too Long")
-    return None
+def _lines(head: bytes) -> tuple[list[str], Rejection | None]:
+    """Unfolded, the start line first, and which of the caps they exceed."""
+    excess = None
+    if len(head) > MAX_HEAD:
+        excess = "Header Section Too Long"
+        head = head[: head.rfind(b"\n", 0, MAX_HEAD) + 1].rstrip(b"\r\n")
+    text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    if "\r" in text or has_bare_nul(text):
+        raise SipError("stray CR or NUL in the header section", status=None)
+    if "\n " in text or "\n\t" in text:
+        text, folds = _FOLD.subn(" ", text, MAX_FOLDS)
+        if folds == MAX_FOLDS:
+            excess = "Too Many Lines"
+    lines = text.split("\n", MAX_HEADERS + 1)
+    if len(lines) > MAX_HEADERS + 1:
+        del lines[-1]
+        excess = "Too Many Headers"
+    elif max(map(len, lines)) > MAX_LINE:
+        excess = "Header Too Long"
+    if len(text) > MAX_DELIMITERS and sum(map(text.count, ',;"<')) > MAX_DELIMITERS:
+        excess = "Too Many Values"
+    return lines, Rejection(513, excess) if excess else None
 
 
 def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
     """What looks like a header; RFC 3261 section 7.3.1 allows to ignore the rest."""
     found: list[tuple[str, str]] = []
-    for line in lines[1 : MAX_HEADERS + 1]:
+    for line in lines[1:]:
         name, colon, value = line.partition(":")
         if name not in USUAL_NAMES:
             name = name.rstrip(WHITESPACE)
@@ -389,6 +406,18 @@ def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
         if colon:
             found.append((name, value.strip(WHITESPACE)))
     return found
+
+
+def _echoed(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What a refusal says again. Raises SipError when it cannot say it."""
+    kept = []
+    for name, value in found:
+        canonical = canonical_name(name)
+        if canonical in _ECHOED and len(value) <= MAX_LINE:
+            kept.append((name, value))
+        elif canonical == "via":
+            raise SipError("Via too long", status=None)
+    return kept
 
 
 def _cut_body(headers: Headers, body: bytes) -> tuple[bytes, Rejection | None]:
@@ -442,7 +471,7 @@ def _seconds(text: str) -> int:
 
 
 def _session_expires(text: str) -> tuple[int, str | None]:
-    seconds, *params = split_outside(text, ";")
+    seconds, *params = split_outside(text, ";", MAX_PARAMS)
     refresher = None
     for param in params:
         name, _, value = param.partition("=")
@@ -452,7 +481,7 @@ def _session_expires(text: str) -> tuple[int, str | None]:
 
 
 def _rack(text: str) -> tuple[int, int, str]:
-    words = text.split()
+    words = text.split(None, 3)
     if len(words) != 3:
         raise SipError("bad RAck")
     return parse_number(words[0], 2**32), parse_number(words[1], 2**31), words[2]

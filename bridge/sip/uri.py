@@ -27,6 +27,8 @@ MAX_CSEQ = 2**31
 MAGIC_COOKIE = "z9hG4bK"
 MAX_KNOWN = 256
 """Characters of an address that is kept for its next appearance."""
+MAX_URI = 2048
+MAX_URI_HEADERS = 32
 DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
@@ -85,6 +87,8 @@ class SipUri:
     @classmethod
     def _parse(cls, text: str) -> "SipUri":
         text = text.strip(WHITESPACE)
+        if len(text) > MAX_URI:
+            raise SipError("URI too long")
         if SPACE_OR_CONTROL.search(text) or "<" in text or ">" in text:
             raise SipError("bad URI")
         scheme, colon, rest = text.partition(":")
@@ -149,7 +153,7 @@ class SipUri:
 
     def header(self, name: str) -> str | None:
         """An embedded header, unescaped: `Replaces` of a Refer-To."""
-        for pair in self.headers.split("&"):
+        for pair in self.headers.split("&", MAX_URI_HEADERS)[:MAX_URI_HEADERS]:
             key, _, value = pair.partition("=")
             if _unescape(key).lower() == name.lower():
                 return _unescape(value)

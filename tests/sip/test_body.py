@@ -33,6 +33,7 @@ def described(content_type: str | None, body: bytes) -> bytes | None:
         ("multipart/mixed;boundary=x", b"--x\r\nc:application/sdp\r\n\r\nv=0\r\n--x", b"v=0\r\n"),
         ("multipart/mixed;boundary=x", b"--x\r\nnothing\r\n--x--", None),
         ("multipart/mixed;boundary=x", b"--x\r\n\r\n" * 100, None),
+        ("multipart/mixed;boundary=b/1" + ";a" * 100, MIXED, None),
     ],
 )  # fmt: skip
 def test_session_description(content_type: str | None, body: bytes, found: bytes | None) -> None:

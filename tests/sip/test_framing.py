@@ -4,6 +4,8 @@ import pytest
 
 from bridge.errors import SipError
 from bridge.sip.framing import (
+    MAX_HEAD,
+    MAX_LENGTHS,
     MAX_MESSAGE,
     KeepAlive,
     StreamFramer,
@@ -63,6 +65,7 @@ def test_broken_line_breaks(start: bytes) -> None:
         (b"Content-Length:", 400),
         (b"Content-Length: 99999999", 513),
         (b"Content-Length: 65536", 400),
+        (b"\r\n".join([b"X: " + b"y" * 8000] * 3), 513),
     ],
 )
 def test_a_lying_length_gives_the_head_and_breaks(lines: bytes, status: int) -> None:
@@ -80,6 +83,23 @@ def test_length_forms() -> None:
     for lines in (b"CONTENT-LENGTH:2", b"l:\r\n 2", b"L\t:\t2 ", b"Content-Length: 2\r\nl: 2"):
         frame = b"OPTIONS sip:a SIP/2.0\r\n" + lines + b"\r\n\r\nok"
         assert StreamFramer().feed(frame + TWO) == [frame, TWO]
+
+
+def test_as_many_lengths_as_a_peer_may_repeat() -> None:
+    line = b"l: 2\r\n"
+    for count, broken in ((MAX_LENGTHS, False), (MAX_LENGTHS + 1, True)):
+        framer = StreamFramer()
+        frame = b"OPTIONS sip:a SIP/2.0\r\n" + line * count + b"\r\n"
+        assert framer.feed(frame + b"ok") == [frame if broken else frame + b"ok"]
+        assert framer.broken is broken
+
+
+def test_the_largest_head() -> None:
+    for size, broken in ((MAX_HEAD, False), (MAX_HEAD + 1, True)):
+        framer = StreamFramer()
+        head = b"OPTIONS sip:a SIP/2.0\r\nX: ".ljust(size, b"y") + b"\r\n\r\n"
+        assert framer.feed(head) == [head]
+        assert framer.broken is broken
 
 
 def test_without_a_length_there_is_no_body() -> None:

@@ -4,9 +4,12 @@ import pytest
 
 from bridge.errors import SipError
 from bridge.sip.grammar import (
+    MAX_PARAMS,
     NO_PARAMS,
     Params,
     closing_quote,
+    first_outside,
+    has_bare_nul,
     is_token,
     parse_number,
     quote,
@@ -31,12 +34,42 @@ from bridge.sip.grammar import (
 )
 def test_split_outside(text: str, separator: str, parts: list[str]) -> None:
     assert split_outside(text, separator) == parts
+    assert first_outside(text, separator) == parts[0]
+    assert split_outside(text, separator, len(parts)) == parts
+    with pytest.raises(SipError):
+        split_outside(text, separator, len(parts) - 1)
+
+
+def test_more_parameters_than_any_peer_needs() -> None:
+    assert len(Params.parse(";a" * (MAX_PARAMS - 1))) == MAX_PARAMS - 1
+    for flood in (";a" * MAX_PARAMS, ";" * 8000, ';a="b"' * MAX_PARAMS):
+        with pytest.raises(SipError):
+            Params.parse(flood)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", False), ("\\\0", False), ("\0", True), ("\\\0\0", True)]
+)
+def test_bare_nul(text: str, found: bool) -> None:
+    assert has_bare_nul(text) is found
 
 
 @pytest.mark.parametrize("text", ["plain", 'with "quotes"', r"back\slash", ""])
 def test_quote_round_trip(text: str) -> None:
     assert unquote(quote(text)) == text
     assert closing_quote(quote(text), 0) == len(quote(text)) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r'"\a\\\\b\"\\"', r'a\\b"' + "\\"),
+        (r'"\\\""', r"\"" + ""),
+        (r'"\\\\\""', r"\\" + '"'),
+    ],
+)
+def test_unquote_takes_escapes_from_the_left(text: str, content: str) -> None:
+    assert unquote(text) == content
 
 
 def test_unquote_leaves_other_text_alone() -> None:

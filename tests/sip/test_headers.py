@@ -1,5 +1,6 @@
 import pytest
 
+from bridge.errors import SipError
 from bridge.sip.headers import Headers, canonical_name
 
 VIAS = Headers([("Via", "a, b"), ("v", "c"), ("X-One", "1"), ("VIA", "d,,")])
@@ -31,6 +32,14 @@ def test_look_ups() -> None:
     assert "y" not in VIAS
     assert len(VIAS) == 4
     assert list(VIAS) == list(VIAS.items())
+
+
+def test_no_more_values_than_wanted() -> None:
+    assert len(VIAS.values("via", 4)) == 4
+    for most in (3, 2):
+        with pytest.raises(SipError):
+            VIAS.values("via", most)
+    assert VIAS.values("x", 0) == []
 
 
 def test_edits_make_new_headers() -> None:

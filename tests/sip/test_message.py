@@ -1,4 +1,5 @@
 import contextlib
+import re
 import time
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from bridge.errors import SipError
 from bridge.sip.message import (
+    MAX_ADDRESSES,
+    MAX_VIAS,
     Headers,
     Request,
     Response,
@@ -223,6 +226,58 @@ def test_bad_responses_are_dropped(old: bytes, new: bytes) -> None:
 def test_status_line_without_reason() -> None:
     data = bytes(make_response(request(), 200)).replace(b" OK\r\n", b"\r\n")
     assert response(data).reason == ""
+
+
+LONG_LINES = b"\r\n".join([b"X: " + b"y" * 8000] * 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (LONG_LINES, "Header Section Too Long"),
+        (b"X: " + b"y" * 8190, "Header Too Long"),
+        (b"Subject: a" + b"\r\n b" * 256, "Too Many Lines"),
+        (b"\r\n".join([b"X: y"] * 256), "Too Many Headers"),
+        (b"Supported: a" + b",b" * 512, "Too Many Values"),
+        (b"Supported: " + b'"",' * 200, "Too Many Values"),
+    ],
+)
+def test_beyond_a_cap_only_what_an_answer_says_again_is_kept(line: bytes, reason: str) -> None:
+    message = request()
+    capped = request(INVITE.replace(b"CSeq: 102 INVITE", b"CSeq: 102 INVITE\r\n" + line))
+    assert capped.fault is not None
+    assert (capped.fault.status, capped.fault.reason) == (513, reason)
+    assert validate(capped) == capped.fault
+    assert bytes(make_response(capped, 513)) == bytes(make_response(message, 513))
+    assert {name.lower() for name, _ in capped.headers} == {"via", "from", "to", "call-id", "cseq"}
+
+
+def test_what_an_answer_cannot_say_again() -> None:
+    start, _, rest = INVITE.partition(b"\r\n")
+    with pytest.raises(SipError) as caught:
+        parse_message(start + b"\r\nVia: SIP/2.0/UDP h;x=" + b"y" * 9000 + b"\r\n" + rest)
+    assert caught.value.status is None
+    with pytest.raises(SipError):
+        parse_message(start + b"\r\n" + LONG_LINES + b"\r\n" + rest)
+    long = request(INVITE.replace(b"<sip:+4930555@192.0.2.1>", b"<sip:a>;x=" + b"y" * 9000))
+    assert "to" not in make_response(long, 513).headers
+
+
+@pytest.mark.parametrize("name", ["Contact", "Route", "Record-Route", "Via"])
+def test_more_addresses_than_any_peer_needs(name: str) -> None:
+    accessor = {"Contact": "contacts", "Route": "routes", "Via": "vias"}.get(name, "record_routes")
+    value, most = ("SIP/2.0/UDP h", MAX_VIAS) if name == "Via" else ("<sip:a>", MAX_ADDRESSES)
+    for between in (",", f"\r\n{name}: "):
+        for count in (most, most + 1):
+            lines = f"\r\n{name}: " + between.join([value] * count)
+            data = INVITE.replace(b"Contact: ", b"X: ").replace(b"Record-Route: ", b"X: ")
+            data = re.sub(rb"Via: .*\n", b"", data) if name == "Via" else data
+            message = request(data.replace(b"\r\nMax-Forwards: 68", lines.encode()))
+            if count == most:
+                assert len(getattr(message, accessor)) == most
+            else:
+                with pytest.raises(SipError):
+                    getattr(message, accessor)
 
 
 def test_body_is_cut_at_content_length() -> None:

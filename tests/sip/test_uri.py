@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from bridge.errors import SipError
 from bridge.sip.grammar import Params
-from bridge.sip.uri import CSeq, NameAddr, SipUri, Via, format_host_port, parse_host_port
+from bridge.sip.uri import MAX_URI, CSeq, NameAddr, SipUri, Via, format_host_port, parse_host_port
 
 URIS = [
     ("sip:alice@example.com", "sip", "alice", "example.com", None),
@@ -215,6 +215,13 @@ def test_cseq() -> None:
 def test_bad_cseq(text: str) -> None:
     with pytest.raises(SipError):
         CSeq.parse(text)
+
+
+def test_longest_uri() -> None:
+    text = "sip:a@".ljust(MAX_URI, "h")
+    assert SipUri.parse(text).host == text[6:]
+    with pytest.raises(SipError):
+        SipUri.parse(text + "h")
 
 
 @given(st.text(alphabet=st.sampled_from(list('sip:;@<>"\\,?=&%[]0 a\t.\udcff')), max_size=80))

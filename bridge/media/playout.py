@@ -7,6 +7,9 @@ frame is really handed to the wire.
 Speech that stops short, cut or for want of more, is not broken off: it is mirrored and faded, in
 5 ms that count as nobody's. Speech that goes on is faded in, after waiting for a little more than
 a frame if this has happened before: as much as the model's deltas lately came late.
+
+What is looped back never pauses, so what a standstill left to say would be late for ever: a second
+in which some of it was never needed ends by leaving that out.
 """
 
 from collections import deque
@@ -22,6 +25,7 @@ FADE = MODEL_FRAME // 4  # 5 ms
 AUDIBLE = 100  # a step of less is no click: -50 dBFS
 MAX_PREBUFFER = 5 * MODEL_FRAME
 CALM_FRAMES = 500  # of speech without a gap, until less is waited for
+LOOP_FRAMES = 50  # looked at before some of a loop is left out
 REMEMBERED_KEYS = 64  # ended keys kept to answer played_ms and to refuse their late deltas
 
 
@@ -70,6 +74,9 @@ class Playout:
         self._queue: deque[tuple[str, Pcm | None]] = deque()  # None: the key ends here
         self._offset = 0  # samples of the first chunk already read
         self._queued = 0
+        self._looped = 0  # of these, without a key
+        self._spare = 0  # least that was left of them, in so many reads, between so many writes
+        self._loop_reads = self._loop_writes = 0
         self._tracks: dict[str, _Track] = {}
         self._flowing = False  # the frame before was read from a key
         self._broken = False  # and after it something was missing
@@ -90,6 +97,9 @@ class Playout:
                 self.stats.ignored_writes += 1
                 return
             track.written += len(pcm)
+        else:
+            self._looped += len(pcm)
+            self._loop_writes += 1
         self._queue.append((key, pcm))
         self._queued += len(pcm)
 
@@ -134,7 +144,7 @@ class Playout:
             if pcm is None and self._tracks[key].state is _State.FINISHED
         ]
         self._queue = deque(ends)
-        self._offset = self._queued = 0
+        self._offset = self._queued = self._looped = 0
         self._flowing = self._broken = False
         self.stats.cuts += len(cuts)
         return cuts
@@ -215,6 +225,8 @@ class Playout:
     def _next(self, samples: int, started: list[str], finished: list[str]) -> Pcm | None:
         if self._must_wait(samples):
             return None
+        if self._looped:
+            self._keep_up(samples)
         parts: list[Pcm] = []
         wanted = samples
         while self._queue:
@@ -230,19 +242,44 @@ class Playout:
             parts.append(part)
             self._take(key, len(part), started)
             wanted -= len(part)
-            self._offset += len(part)
-            if self._offset == len(pcm):
-                self._queue.popleft()
-                self._offset = 0
+            self._advance(len(part), len(pcm))
         if not parts:
             return None
         if wanted:
             parts.append(_faded(parts[-1][-FADE:], wanted))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _keep_up(self, samples: int) -> None:
+        left = max(0, self._looped - samples)
+        self._spare = min(self._spare, left) if self._loop_reads else left
+        self._loop_reads += 1
+        if self._loop_reads < LOOP_FRAMES:
+            return
+        # Of what was written at once, a tone, nothing is late.
+        surplus = self._spare if self._loop_writes >= LOOP_FRAMES // 2 else 0
+        self._loop_reads = self._loop_writes = 0
+        while surplus and self._queue[0][0] == "":
+            pcm = self._queue[0][1]
+            assert pcm is not None
+            part = min(surplus, len(pcm) - self._offset)
+            self._looped -= part
+            self._queued -= part
+            self._advance(part, len(pcm))
+            surplus -= part
+            self._flowing, self._broken = False, True  # What follows is faded in.
+
+    def _advance(self, samples: int, size: int) -> None:
+        """Within the first chunk, which has `size` samples."""
+        self._offset += samples
+        if self._offset == size:
+            self._queue.popleft()
+            self._offset = 0
+
     def _take(self, key: str, samples: int, started: list[str]) -> None:
         self._queued -= samples
-        if key:
+        if not key:
+            self._looped -= samples
+        else:
             track = self._tracks[key]
             if not track.read:
                 started.append(key)

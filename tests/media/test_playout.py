@@ -236,6 +236,37 @@ def test_anonymous_audio_has_no_story() -> None:
     assert playout.idle
 
 
+def test_a_loop_is_late_for_a_second_at_most() -> None:
+    playout = Playout()
+    for _ in range(60):  # What came during a standstill.
+        playout.write("", pcm(480))
+    for _ in range(49):
+        playout.write("", pcm(480))
+        assert playout.read() is not None
+    assert playout.buffered_ms == 1200
+    for _ in range(100):
+        playout.write("", pcm(480))
+        assert playout.read() is not None
+        assert playout.buffered_ms == 0
+
+
+def test_a_loop_that_comes_in_pairs_loses_nothing() -> None:
+    playout = Playout()
+    heard = 0
+    for number in range(400):
+        if number % 2 == 0:
+            playout.write("", pcm(480))
+            playout.write("", pcm(480))
+        heard += playout.read() is not None
+    assert heard == 400
+
+
+def test_a_long_tone_is_heard_to_its_end() -> None:
+    playout = Playout()
+    playout.write("", pcm(150 * 480))
+    assert sum(playout.read() is not None for _ in range(200)) == 150
+
+
 def test_callbacks_may_change_the_playout() -> None:
     playout = Playout()
 

@@ -80,7 +80,18 @@ class CallRoutes:
     async def refer(self, request: Request, call_id: str) -> Response:
         self._keyring.require_key(request)
         body = ReferBody.read(await read_json(request))
-        await self._switchboard.refer(CallId(call_id), body.target_uri, after=body.after or "")
+        if body.target_uri is None and body.replaces is None:
+            raise RequestError(
+                "Missing required parameter: 'target_uri'.",
+                code="missing_required_parameter",
+                param="target_uri",
+            )
+        await self._switchboard.refer(
+            CallId(call_id),
+            body.target_uri or "",
+            after=body.after or "",
+            replaces=body.replaces or "",
+        )
         return _done()
 
     async def hangup(self, request: Request, call_id: str) -> Response:

@@ -39,7 +39,9 @@ class SwitchboardPort(Protocol):
 
     async def reject(self, call_id: CallId, status: int) -> None: ...
 
-    async def refer(self, call_id: CallId, target_uri: str, *, after: str = "") -> None: ...
+    async def refer(
+        self, call_id: CallId, target_uri: str, *, after: str = "", replaces: str = ""
+    ) -> None: ...
 
     async def dial(
         self, transport: Mapping[str, Any], session: Mapping[str, object] | None

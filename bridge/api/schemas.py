@@ -27,10 +27,12 @@ class RejectBody(Body):
 
 
 class ReferBody(Body):
-    """`after` is ours: "playout" lets the agent finish what it is saying."""
+    """`after` is ours: "playout" lets the agent finish what it is saying. So is `replaces`: the
+    id of another call, in which the caller takes our place; `target_uri` may be left out then."""
 
-    target_uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    target_uri: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     after: Literal["playout"] | None = None
+    replaces: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
 class DialBody(Body):

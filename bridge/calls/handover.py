@@ -8,10 +8,11 @@ from bridge.calls.line import Line
 from bridge.calls.policy import CallPolicy
 from bridge.calls.refusals import turn_away
 from bridge.calls.transfers import Consultation
-from bridge.errors import BridgeError, CallNotFound, ConflictError, RequestError
+from bridge.errors import BridgeError, CallNotFound, ConflictError, RequestError, SipError
 from bridge.legs.base import Leg
 from bridge.legs.sip import DialOrder
 from bridge.legs.sip_leg import SipLeg
+from bridge.sip.uri import NameAddr
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -34,23 +35,55 @@ class Handover:
         self._policy = policy
         self._tasks = tasks
 
-    def transfer_target(self, line: Line, target_uri: str) -> str:
-        """The URI that the call may be transferred to. Raises as `refer` does."""
+    def transfer_target(self, line: Line, target_uri: str, place: Line | None = None) -> str:
+        """The URI that the call may be transferred to; with `place` the far end takes ours in
+        that call, and its far end is the target unless another URI is given.
+
+        Raises as `refer` does.
+        """
         if not isinstance(line.leg, SipLeg):
             raise RequestError("Only phone calls can be transferred", param="call_id")
         if line.call.state is not CallState.ACTIVE:
             raise ConflictError("The call is not answered; it cannot be transferred")
-        target = self._policy.transfer_target(line.leg.terms, target_uri)
-        if line.transferring_to not in ("", target):
+        if place is None:
+            target = self._policy.transfer_target(line.leg.terms, target_uri)
+        else:
+            target = self._target_in(place, line.leg, target_uri)
+        if line.transferring_to not in ("", target) or line.place not in (None, place):
             raise ConflictError("The call is being transferred to another target")
         return target
 
-    def transfer(self, line: Line, target: str) -> None:
-        """`target` is what `transfer_target` gave. Raises CallNotFound if the call has ended."""
+    def _target_in(self, place: Line, leg: SipLeg, target_uri: str) -> str:
+        other = place.leg
+        if not isinstance(other, SipLeg) or other is leg:
+            raise RequestError("replaces must be another phone call", param="replaces")
+        if place.call.state is not CallState.ACTIVE or place.place is not None:
+            raise ConflictError("The call to replace is not answered, or itself being transferred")
+        if target_uri:
+            return self._policy.transfer_target(leg.terms, target_uri)
+        try:
+            peer = str(NameAddr.parse(other.peer).uri.without_headers)
+        except SipError:
+            raise RequestError("target_uri is needed: its far end names none") from None
+        if other.terms.trunk == leg.terms.trunk:
+            # Nobody is called who is not in a call of the same trunk already.
+            return peer
+        return self._policy.transfer_target(leg.terms, peer)
+
+    def transfer(self, line: Line, target: str, place: Line | None = None) -> None:
+        """`target` is what `transfer_target` gave. Raises CallNotFound if a call has ended."""
         if line.call.state is not CallState.ACTIVE or not isinstance(line.leg, SipLeg):
             raise CallNotFound
-        line.transferring_to = target
-        line.leg.refer(target)
+        if place is None:
+            line.transferring_to = target
+            line.leg.refer(target)
+            return
+        if place.call.state is not CallState.ACTIVE or not isinstance(place.leg, SipLeg):
+            line.transferring_to, line.place = "", None
+            raise CallNotFound
+        line.transferring_to, line.place = target, place
+        place.given_away = True
+        line.leg.refer(target, to=place.leg)
 
     # Transfers that the far end asks for
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from bridge import metrics
 from bridge.calls.call import Call, CallState
 from bridge.calls.keypad import Keypad, KeypadSettings
 from bridge.calls.lifecycle import Lifecycle
@@ -12,6 +13,7 @@ from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError
 from bridge.legs.base import Leg
 from bridge.media.collector import Collected
+from bridge.media.report import MediaReport
 from bridge.sessions.clients import ChannelClient
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.session import Session
@@ -19,6 +21,7 @@ from bridge.sessions.session import Session
 log = logging.getLogger(__name__)
 
 RINGING = 180
+OK = 200
 
 
 class Transferring(Protocol):
@@ -71,8 +74,13 @@ class Line(SessionListener):
         self.moving_to = ""
         self.consultation: Consultation | None = None
         self.left_alone = False
+        self.place: Line | None = None
+        """The call that our far end is to go on with, in our place."""
+        self.given_away = False
+        """Somebody is to take our place in this call."""
         self._rang = False
         self._model_transfers = False
+        call.media = self._media
         self._board = board
         self._timer: asyncio.TimerHandle | None = None
 
@@ -91,6 +99,11 @@ class Line(SessionListener):
         if self.leg.stream is None:
             return None
         return "rtp" if self.leg.media_security == "none" else "srtp"
+
+    def _media(self) -> Mapping[str, Any] | None:
+        """How it sounds; None before anything was negotiated."""
+        stream = self.leg.stream
+        return None if stream is None else MediaReport.of(stream).as_dict()
 
     def tell(self, kind: str, **fields: Any) -> None:
         """To clients that asked for more than the official events."""
@@ -141,7 +154,22 @@ class Line(SessionListener):
             # Phones hang up once we have agreed to call somebody in their place.
             self.left_alone = True
             return
+        if self.given_away and reason == "remote_hangup":
+            reason = "transferred"
+        self._measure()
         self._board.ended(self, reason)
+
+    def _measure(self) -> None:
+        """How the call sounded, into the metrics."""
+        stream = self.leg.stream
+        if stream is None:
+            return
+        report = MediaReport.of(stream)
+        for direction, mos in (("received", report.mos_received), ("sent", report.mos_sent)):
+            if mos is not None:
+                metrics.call_mos.labels(direction).observe(mos)
+        if report.stats.round_trip_ms is not None:
+            metrics.call_round_trip_s.observe(report.stats.round_trip_ms / 1000)
 
     def leg_progress(self, status: int) -> None:
         if status == RINGING:
@@ -154,21 +182,45 @@ class Line(SessionListener):
     def leg_held(self, *, held: bool) -> None:
         self.tell("transport.held" if held else "transport.resumed")
 
+    def leg_finding(self, kind: str, text: str) -> None:
+        self.call.findings.append({"type": kind, "at": self._board.unix_time(), "text": text})
+        self.tell(f"transport.{kind}", text=text)
+        metrics.findings.labels(kind).inc()
+        log.warning("finding", extra={"call_id": self.call.call_id, "type": kind, "why": text})
+
     def leg_transfer(self, status: int, reason: str, *, final: bool) -> None:
         """The caller stays with the agent until the target has answered."""
-        self.call.transfer = {"target": self.transferring_to, "status": status, "reason": reason}
+        named = {} if self.place is None else {"replaces": self.place.call.call_id}
+        self.call.transfer = {
+            "target": self.transferring_to,
+            "status": status,
+            "reason": reason,
+            **named,
+        }
         self.tell("transport.transfer", status=status, reason=reason, final=final)
         if not final:
             return
         self._board.lifecycle.tell(self.call, "transfer", **self.call.transfer)
         log.info("transfer", extra={"call_id": self.call.call_id, "status": status})
         self.transferring_to = ""
+        self._leave_place(status)
         asked, self._model_transfers = self._model_transfers, False
         if 200 <= status < 300:
             self.call.end_reason = "transferred"
             self._board.end(self)
         elif asked and self.session is not None:
             self.session.inform(f"[transfer failed: {status} {reason}]")
+
+    def _leave_place(self, status: int) -> None:
+        place, self.place = self.place, None
+        if place is None:
+            return
+        place.given_away = status < 300
+        # Phones hang up by themselves when somebody takes our place. A transfer that was only
+        # accepted (202) may still be under way: to hang up now would spoil it.
+        if status == OK and place.call.state is not CallState.ENDED:
+            place.call.end_reason = "transferred"
+            self._board.end(place)
 
     def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
         self._board.handover.transfer_wanted(self, target, replaces, referred_by)

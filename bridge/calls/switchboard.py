@@ -282,9 +282,14 @@ class Switchboard:
             return
         self.end(self._line(call_id))
 
-    async def refer(self, call_id: CallId, target_uri: str, *, after: str = "") -> None:
+    async def refer(
+        self, call_id: CallId, target_uri: str, *, after: str = "", replaces: str = ""
+    ) -> None:
         """Ask the caller's phone to call `target_uri`; with `after` "playout", once the agent has
         said what it has to say. The same target again is harmless.
+
+        `replaces` is another call of ours in which the caller takes our place; whom it is with is
+        called when there is no `target_uri`.
 
         Raises:
             CallNotFound: no such call.
@@ -292,13 +297,14 @@ class Switchboard:
             ConflictError: not answered yet, or being transferred elsewhere.
         """
         line = self._line(call_id)
-        target = self.handover.transfer_target(line, target_uri)
+        place = self._line(CallId(replaces)) if replaces else None
+        target = self.handover.transfer_target(line, target_uri, place)
         if line.transferring_to == target:
             return
-        line.transferring_to = target
+        line.transferring_to, line.place = target, place
         if after == "playout" and line.session is not None:
             await line.session.said()
-        self.handover.transfer(line, target)
+        self.handover.transfer(line, target, place)
 
     async def dial(self, transport: Mapping[str, Any], session: Mapping[str, Any] | None) -> CallId:
         """Call a phone. Its answer, or why there was none, is in the record and in events.

@@ -91,8 +91,10 @@ class Board:
         self._ask("reject", call_id, status)
         self._known(call_id)
 
-    async def refer(self, call_id: CallId, target_uri: str, *, after: str = "") -> None:
-        self._ask("refer", call_id, target_uri, after)
+    async def refer(
+        self, call_id: CallId, target_uri: str, *, after: str = "", replaces: str = ""
+    ) -> None:
+        self._ask("refer", call_id, target_uri, after, *([replaces] if replaces else []))
         self._known(call_id)
 
     async def dial(

@@ -272,6 +272,12 @@ def test_a_transfer(api: TestClient, board: Board, after: str | None) -> None:
     assert board.asked == [("refer", ACTIVE, "tel:+1", after or "")]
 
 
+def test_a_transfer_into_another_call(api: TestClient, board: Board) -> None:
+    response = api.post(f"{CALLS}/{ACTIVE}/refer", json={"replaces": "rtc_other"})
+    assert response.status_code == 200
+    assert board.asked == [("refer", ACTIVE, "", "", "rtc_other")]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [({}, "target_uri"), ({"target_uri": ""}, "target_uri"), ({"target_uri": 1}, "target_uri")],

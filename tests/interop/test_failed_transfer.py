@@ -15,8 +15,9 @@ from tests.interop.test_phone_features import humming
 from tests.peers.baresip import Baresip
 from tests.peers.calling import WAIT_S, post
 from tests.peers.capture import Capture, is_loud
-from tests.peers.service import Service, free_port
+from tests.peers.service import Service
 from tests.peers.sipp import Scenario, playing, sdp
+from tests.ports import free_port
 
 TOGETHER_MS = 500
 

@@ -25,6 +25,7 @@ class Linphone:
         for folder in (".config/linphone", ".local/share/linphone"):
             (home / folder).mkdir(parents=True)
         ports = {name: free_port() if name == transport else 0 for name in ("udp", "tcp")}
+        self.port = ports[transport]
         (home / "rc").write_text(
             f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port=0\n"
             "guess_hostname=0\nmedia_encryption=none\n[rtp]\n"

@@ -307,6 +307,7 @@ class Line(SessionListener):
 
     def session_turn(self, record: Mapping[str, Any]) -> None:
         self.call.turns.append(record)
+        log.info("turn", extra={"call_id": self.call.call_id, **record})
 
     def session_expired(self) -> None:
         self.call.end_reason = "expired"

@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 # The far end still plays what its jitter buffer holds when the last packet has left.
 FAREWELL_S = 0.06
 
+# A packet waits for the next slot of the media clock, a slot at most.
+MEAN_WAIT_MS = 10.0
+
 SAYS_AT_MOST_S = 60.0
 
 _encode = msgspec.json.Encoder().encode
@@ -121,6 +124,7 @@ class Session:
         self._tools = Tools(self._open_tools, listed=self._listed_tools, ran=self._tool_ran)
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
+        self._line_ms = 0.0
         self._last_word: ResponseId | None = None
         self._transfer_to = ""
         self._farewell: asyncio.TimerHandle | None = None
@@ -318,7 +322,7 @@ class Session:
             case base.Relay(told):
                 self._server.relay(told)
             case base.TurnTimed(record):
-                self.listener.session_turn(record)
+                self._turn_timed(record)
             case (
                 base.SpeechStarted()
                 | base.SpeechStopped()
@@ -326,11 +330,20 @@ class Session:
                 | base.TranscriptCompleted()
                 | base.TranscriptFailed()
             ):
+                if isinstance(event, base.SpeechStopped) and self._stream is not None:
+                    self._line_ms = round(self._stream.stats.delay_ms + MEAN_WAIT_MS, 1)
                 answer = not self._backend.capabilities.answers_turns
                 heard(self._server, event, self._loop.time(), answer=answer)
             case _:
                 responded(self._server, event, self._loop.time())
         self._carry_out()
+
+    def _turn_timed(self, record: Mapping[str, Any]) -> None:
+        """The backend's clock starts when it hears: the caller spoke a little before that."""
+        if self._stream is None:
+            return
+        total_ms = round(record["total_ms"] + self._line_ms, 1)
+        self.listener.session_turn({**record, "line_ms": self._line_ms, "total_ms": total_ms})
 
     def _cancel(self, response_id: ResponseId) -> None:
         if response_id == self._last_word:

@@ -380,6 +380,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     for name in ("transcript_s", "first_token_s", "token_s", "first_sound_s", "sound_pace"):
         parser.add_argument(f"--{name}", type=float, default=0.0)
+    parser.add_argument("--words", default="what time do you open")
     given = vars(parser.parse_args())
     port = given.pop("port")
     with ModelServers(Knobs(**given), port):

@@ -1,7 +1,6 @@
 """The cascade: hears turns, turns speech into words, asks a language model, speaks its answer."""
 
 import asyncio
-import contextvars
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +71,6 @@ class CascadeBackend:
         self._tasks = TaskOwner("cascade")
         self._emit: Emit | None = None
         self._ear: Ear | None = None
-        self._context = contextvars.copy_context()
         self._wanted = Wanted()
         self._responses: dict[ResponseId, asyncio.Task[Any]] = {}
         self._transcripts: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
@@ -92,8 +90,6 @@ class CascadeBackend:
     async def start(self, config: Mapping[str, Any], emit: Emit) -> None:
         await self._parts.start()
         self._emit = emit
-        # Log lines of callbacks of the media clock name the call too.
-        self._context = contextvars.copy_context()
         self._ear = Ear(self._parts, self._heard)
         self._ear.expect(self._hints)
         self.configure(config)
@@ -174,11 +170,8 @@ class CascadeBackend:
     def _tell_times(self) -> None:
         """The record of a turn whose answer has begun, or that will have none."""
         turn, self._turn = self._turn, None
-        if turn is None:
-            return
-        record = turn.record()
-        self._context.run(log.info, "turn", extra=record)
-        self._send(TurnTimed(record))
+        if turn is not None:
+            self._send(TurnTimed(turn.record()))
 
     def _expect(self, hints: Hints | None) -> None:
         self._hints = hints

@@ -1,0 +1,208 @@
+"""Where the time before an answer goes: calls of a cascade whose every stage is a server over HTTP.
+
+Each caller asks, listens to the beginning of a long answer, and interrupts it with the next
+question. Measured at the caller, from its packets: from the last voiced frame sent to the first
+loud one that arrives, and from the first voiced frame of an interruption to the last of the old
+answer. The stages are those of the call's record. The servers take the time they are told to.
+
+    python -m tests.bench.cascade --calls 20
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from tests.peers import speech
+from tests.peers.phone import ULAW, Phone
+from tests.peers.service import Service
+from tests.ports import free_port
+
+QUESTIONS = ("What time do you open?", "Could you tell me more about it?", "I have a question.")
+STAGES = (
+    *("line_ms", "endpointing_ms", "stt_ms"),
+    *("first_token_ms", "first_audio_ms", "on_wire_ms"),
+)
+LISTENS_S = (1.0, 1.6)
+LOUD = 1000
+VOICE_SHARE = 0.05  # of the loudest frame of an utterance
+ANSWER_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    gap_ms: float
+    stages: dict[str, float]
+    barge_in_ms: float | None = None
+
+    @property
+    def told_ms(self) -> float:
+        return sum(self.stages.values())
+
+
+@dataclass
+class Caller(Phone):
+    """Keeps how loud each frame was that it sent, and when."""
+
+    sent: list[tuple[float, float]] = field(default_factory=list)
+
+    def _send_rtp(self, payload_type: int, payload: bytes, timestamp: int, *, marker: bool) -> None:
+        super()._send_rtp(payload_type, payload, timestamp, marker=marker)
+        samples = ULAW[np.frombuffer(payload, np.uint8)].astype(np.float32)
+        self.sent.append((self.loop.time(), float(np.sqrt((samples**2).mean()))))
+
+    def voiced(self, since: float) -> list[float]:
+        """When each frame left that somebody speaks in."""
+        said = [(at, level) for at, level in self.sent if at >= since]
+        least = VOICE_SHARE * max((level for _, level in said), default=0.0)
+        return [at for at, level in said if level > max(least, 1.0)]
+
+    def loud(self, since: float) -> list[float]:
+        """When each packet came in which the agent speaks."""
+        return [p.arrived_at for p in self.packets if p.arrived_at >= since and p.peak > LOUD]
+
+    async def finished_asking(self) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            if not self.mouth:
+                return
+
+    async def answered_since(self, since: float) -> float:
+        async with asyncio.timeout(ANSWER_S):
+            while True:
+                await asyncio.sleep(0.02)
+                if found := self.loud(since):
+                    return found[0]
+
+
+async def one_call(service: Service, turns: int, delay_s: float) -> list[Turn]:
+    await asyncio.sleep(delay_s)
+    caller = await Caller(service.sip).open()
+    assert isinstance(caller, Caller)
+    await caller.call()
+    gaps: list[tuple[float, float | None]] = []
+    await asyncio.sleep(1.0)
+    for number in range(turns):
+        asked_at = caller.loop.time()
+        caller.say(speech.samples(QUESTIONS[number % len(QUESTIONS)]))
+        await caller.finished_asking()
+        voiced = caller.voiced(asked_at)
+        answered_at = await caller.answered_since(voiced[-1])
+        old = [at for at in caller.loud(voiced[0]) if at < voiced[-1]]
+        stopped = (old[-1] - voiced[0]) * 1000 if number and old else None
+        gaps.append(((answered_at - voiced[-1]) * 1000, stopped))
+        await asyncio.sleep(random.uniform(*LISTENS_S))
+    turns_told = await record_of(service, caller)
+    caller.hangup()
+    await asyncio.wait_for(caller.ended.wait(), 5)
+    await caller.close()
+    assert len(turns_told) == len(gaps), (len(turns_told), len(gaps))
+    return [
+        Turn(gap, {stage: told.get(stage, 0.0) for stage in STAGES}, stopped)
+        for (gap, stopped), told in zip(gaps, turns_told, strict=True)
+    ]
+
+
+async def record_of(service: Service, caller: Caller) -> list[dict[str, Any]]:
+    async with httpx2.AsyncClient(base_url=service.base_url + "/", timeout=10) as http:
+        calls = (await http.get("realtime/calls")).json()["data"]
+    mine = [call for call in calls if caller.tag in str(call["from"])]
+    turns: list[dict[str, Any]] = mine[0]["turns"]
+    return turns
+
+
+@contextmanager
+def servers(options: argparse.Namespace) -> Iterator[str]:
+    """In a process of their own, so that what they cost is not the service's."""
+    port = free_port()
+    flags = [f"--{name}={value}" for name, value in vars(options).items() if name.endswith("_s")]
+    command = [sys.executable, "-m", "tests.peers.models", f"--port={port}", "--sound_pace=4"]
+    process = subprocess.Popen([*command, "--words=tell me a story", *flags])
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                httpx2.get(url)
+                break
+            except httpx2.ConnectError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def settings(url: str, stt: str) -> dict[str, Any]:
+    return {
+        "cascade__stt__kind": stt,
+        "cascade__stt__base_url": url,
+        "cascade__llm__base_url": url,
+        "cascade__llm__model": "m",
+        "cascade__tts__kind": "openai",
+        "cascade__tts__base_url": url,
+    }
+
+
+def told(name: str, values: Sequence[float]) -> str:
+    cuts = quantiles(values, n=20, method="inclusive")
+    return f"{name:<44} p50 {cuts[9]:7.1f}  p95 {cuts[18]:7.1f}  worst {max(values):7.1f} ms"
+
+
+async def run(service: Service, options: argparse.Namespace) -> list[Turn]:
+    calls = (
+        one_call(service, options.turns, number * 0.37 % 3.0) for number in range(options.calls)
+    )
+    return [turn for call in await asyncio.gather(*calls) for turn in call]
+
+
+def report(turns: Sequence[Turn]) -> None:
+    print(told("last voiced frame to first agent packet", [turn.gap_ms for turn in turns]))
+    for stage in STAGES:
+        print(told(f"  {stage.removesuffix('_ms')}", [turn.stages[stage] for turn in turns]))
+    print(told("  sum of the stages", [turn.told_ms for turn in turns]))
+    print(told("gap beyond the sum of its stages", [turn.gap_ms - turn.told_ms for turn in turns]))
+    within = sum(abs(turn.gap_ms - turn.told_ms) <= 20 for turn in turns)
+    print(f"{within} of {len(turns)} gaps are within 20 ms of the sum")
+    stops = [turn.barge_in_ms for turn in turns if turn.barge_in_ms is not None]
+    if len(stops) > 1:
+        print(told("barge-in: voice onset to last old packet", stops))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--calls", type=int, default=20, help="at a time (%(default)s)")
+    parser.add_argument("--turns", type=int, default=6, help="of each call (%(default)s)")
+    parser.add_argument("--stt", choices=("openai", "openai-realtime"), default="openai")
+    for name, value in (("transcript_s", 0.15), ("first_token_s", 0.2), ("token_s", 0.02)):
+        parser.add_argument(f"--{name}", type=float, default=value)
+    parser.add_argument("--first_sound_s", type=float, default=0.1)
+    options = parser.parse_args(arguments)
+    for question in QUESTIONS:
+        speech.samples(question)
+    load = os.getloadavg()[0]
+    with servers(options) as url, Service(**settings(url, options.stt)) as service:
+        began = time.monotonic()
+        turns = asyncio.run(run(service, options))
+        busy = service.cpu_s() / (time.monotonic() - began)
+    print(f"{len(turns)} turns of {options.calls} calls at a time, stt {options.stt}", end=", ")
+    print(f"load {load:.1f} before, service {busy:.0%} of a core, start-up included")
+    report(turns)
+
+
+if __name__ == "__main__":
+    main()

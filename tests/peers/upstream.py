@@ -160,6 +160,10 @@ class _Refused(Exception):
         }
 
 
+class _Hung(Exception):
+    """Nothing is said any more."""
+
+
 class _Conversation:
     def __init__(self, server: Upstream, connection: ServerConnection, session: Session) -> None:
         self.server = server
@@ -200,6 +204,8 @@ class _Conversation:
             event = json.loads(text)
             try:
                 await self.receive(event)
+            except _Hung:
+                continue
             except _Refused as refused:
                 await self.refuse(refused, event.get("event_id"))
 
@@ -217,7 +223,7 @@ class _Conversation:
         # The types are unions from left to right: the one meant must be the one found.
         assert _server_events.validate_python(event).type == kind, event
         if self._stalled.is_set():
-            await asyncio.Event().wait()
+            raise _Hung
         self.session.sent.append(kind)
         self.server.told.add(kind)
         await self.connection.send(json.dumps(event))
@@ -238,12 +244,11 @@ class _Conversation:
                 self.connection.transport.abort()
             case "close":
                 await self.connection.close(1011)
-            case "stall":
+            case "stall" | "hang":
                 self._stalled.set()
                 self.server._dead.add(self.connection)
-                self.connection.transport.pause_reading()
-            case "hang":
-                self._stalled.set()
+                if fault.kind == "stall":
+                    self.connection.transport.pause_reading()
             case "babble":
                 for text in GARBAGE:
                     await self.connection.send(text)
@@ -382,7 +387,7 @@ class _Conversation:
         self._speaking = asyncio.create_task(self.speak(self._response, order))
 
     async def speak(self, response_id: str, order: Event) -> None:
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(ConnectionClosed, _Hung):
             await self._speak(response_id, order)
 
     async def _speak(self, response_id: str, order: Event) -> None:

@@ -82,17 +82,16 @@ class Channel:
 
     def check(self, now: float) -> bool:
         """To be called every TICK_S. Whether the model is still there."""
-        match self._pulse.check(self._due(now), now):
+        due = self._due(now)
+        match self._pulse.check(due, now):
             case Finding.PROBE:
                 self._probe()
-            case Finding.GONE:
-                return False
-            case Finding.LATE if self._responses.due or not self._talk.answer_owed:
-                return False
-            case Finding.LATE:
-                # Some models find nothing to answer: this one is asked before it is given up.
+            case Finding.LATE if due is Due.ANSWER and not self._responses.nudged:
+                # Some models find nothing to answer.
                 self._pulse.event(now)
                 self._responses.nudge()
+            case Finding.LATE | Finding.GONE:
+                return False
             case _:
                 pass
         return True
@@ -111,7 +110,9 @@ class Channel:
             return Due.EVENT
         if not self.live or talk.turn_detection is None:
             return Due.NOTHING
-        if talk.answer_owed or (talk.speech_from_ms is not None and talk.caller.quiet):
+        if talk.answer_owed:
+            return Due.ANSWER
+        if talk.speech_from_ms is not None and talk.caller.quiet:
             return Due.EVENT
         unnoticed = talk.speech_from_ms is None and talk.caller.unnoticed_ms > NOTICED_MS
         return Due.SIGN if unnoticed else Due.NOTHING
@@ -119,8 +120,8 @@ class Channel:
     def _probe(self) -> None:
         """A busy server may leave events waiting, but not a ping. One that has nothing to do has
         no excuse."""
-        idle = not self._responses.due and not self._talk.answer_owed and self.ready
-        if idle and self._dialect.confirms_session:
+        busy = self._responses.due or self._talk.answer_owed or not self.ready
+        if not busy and self._dialect.confirms_session:
             session = {"type": "realtime"} if self._dialect.typed_session else {}
             self._send({"type": "session.update", "session": session})
         else:

@@ -14,6 +14,8 @@ class Due(Enum):
     """It seems not to hear the caller, and may have its reasons."""
     SESSION = auto()
     """It is connected, and has not taken the session yet."""
+    ANSWER = auto()
+    """A turn has ended, and it has not begun to answer."""
     EVENT = auto()
     """It was asked for something, or has begun it."""
     SOUND = auto()
@@ -68,5 +70,10 @@ class Pulse:
         if due is Due.SIGN:
             return float("inf")
         settings = self._settings
-        sooner = {Due.SESSION: settings.connect_timeout_s, Due.SOUND: settings.flow_timeout_s}
+        sooner = {
+            Due.SESSION: settings.connect_timeout_s,
+            # It is asked for once more before it is given up.
+            Due.ANSWER: settings.stall_timeout_s / 2,
+            Due.SOUND: settings.flow_timeout_s,
+        }
         return min(settings.stall_timeout_s, sooner.get(due, settings.stall_timeout_s))

@@ -45,7 +45,7 @@ class Responses:
     @property
     def due(self) -> bool:
         """Something was asked for, or has begun and is not over."""
-        return bool(self._asked or self._active or self._waiting or self.nudged)
+        return bool(self._asked or self._active or self._waiting)
 
     @property
     def sounding(self) -> bool:

@@ -37,14 +37,14 @@ def test_nothing_due_is_never_late(watched: Watched) -> None:
     assert watched.wait(Due.NOTHING) == (60.0, Finding.FINE)
 
 
-@pytest.mark.parametrize("due", [Due.SIGN, Due.SESSION, Due.EVENT])
+@pytest.mark.parametrize("due", [Due.SIGN, Due.SESSION, Due.ANSWER, Due.EVENT])
 def test_silence_is_looked_into_and_ends_without_a_sign(watched: Watched, due: Due) -> None:
     assert watched.wait(due) == (1.1, Finding.PROBE)
     assert watched.wait(due) == (1.1, Finding.GONE)
 
 
 @pytest.mark.parametrize(
-    ("due", "late_s"), [(Due.SESSION, 5.0), (Due.EVENT, 8.0), (Due.SOUND, 2.0)]
+    ("due", "late_s"), [(Due.SESSION, 5.0), (Due.ANSWER, 4.0), (Due.EVENT, 8.0), (Due.SOUND, 2.0)]
 )
 def test_one_that_is_there_may_take_its_time(watched: Watched, due: Due, late_s: float) -> None:
     probed_s, found = watched.wait(due)

@@ -2,7 +2,7 @@
 from the configuration.
 """
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 calls_started = Counter("bridge_calls_started", "Calls that reached us", ["kind"])
 calls_ended = Counter("bridge_calls_ended", "Calls ended", ["kind", "reason"])
@@ -14,6 +14,18 @@ webhook_attempts = Counter("bridge_webhook_attempts", "Webhook deliveries tried"
 media_tick_late_p99_s = Gauge(
     "bridge_media_tick_late_p99_seconds", "How late the media clock ticked, 99th percentile"
 )
+call_mos = Histogram(
+    "bridge_call_mos",
+    "How calls sounded, estimated by the E-model when they end",
+    ["direction"],
+    buckets=(1.5, 2.0, 2.6, 3.1, 3.6, 3.9, 4.1, 4.3, 4.5),
+)
+call_round_trip_s = Histogram(
+    "bridge_call_round_trip_seconds",
+    "Round trips of RTCP, the last of each call",
+    buckets=(0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0),
+)
+findings = Counter("bridge_findings", "What was found wrong with the media of calls", ["type"])
 registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )

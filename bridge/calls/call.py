@@ -1,7 +1,7 @@
 """The state of one call, as a table, and the record that outlives it."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -40,6 +40,10 @@ TRANSITIONS: Mapping[CallState, Mapping[str, CallState]] = {
 }
 
 
+def _no_media() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Call:
     """Instants are UNIX seconds: a record is read by people and other systems."""
@@ -67,6 +71,10 @@ class Call:
     transfer: Mapping[str, Any] | None = None
     turns: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_TURNS))
     """Milliseconds of each stage before an answer, of the newest turns."""
+    findings: list[Mapping[str, Any]] = field(default_factory=list)
+    """What is wrong with its media, in words."""
+    media: Callable[[], Mapping[str, Any] | None] = _no_media
+    """How it sounds, now."""
 
     def advance(self, event: str) -> None:
         """Raises ConflictError when the table has no such step."""
@@ -83,7 +91,7 @@ class Call:
         """How it went, for a webhook."""
         kept = "direction started_at answered_at ended_at end_reason sip_status q850_cause secure"
         record = self.record()
-        return {name: record[name] for name in (*kept.split(), "transfer")}
+        return {name: record[name] for name in (*kept.split(), "transfer", "media", "findings")}
 
     def record(self) -> dict[str, Any]:
         """The call as JSON for `GET /v1/realtime/calls/{call_id}`."""
@@ -108,4 +116,6 @@ class Call:
             "keys_pressed": self.keys_pressed,
             "transfer": self.transfer,
             "turns": list(self.turns),
+            "media": self.media(),
+            "findings": list(self.findings),
         }

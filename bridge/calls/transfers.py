@@ -60,6 +60,9 @@ class Consultation:
     def leg_transfer_wanted(self, target: str, replaces: str, referred_by: str) -> None:
         """Not before it has answered."""
 
+    def leg_finding(self, kind: str, text: str) -> None:
+        """It has no part in the call yet."""
+
     def leg_digit(self, digit: str) -> None:
         """Nobody listens yet."""
 

@@ -48,6 +48,10 @@ class LegListener(Protocol):
         """The far end asks us to call `target` in its place; see `SipLeg.answer_transfer`."""
         ...
 
+    def leg_finding(self, kind: str, text: str) -> None:
+        """Something is wrong with the call's media; `text` says what, and what to do about it."""
+        ...
+
     def leg_digit(self, digit: str) -> None:
         """One key press: 0-9, *, #, A-D."""
         ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bridge.errors import SdpError
+from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.sip_headers import shown
 from bridge.legs.sip_media import SipMedia
@@ -121,6 +122,7 @@ class SipLeg:
         media.on_digit = self._digit
         self._confirmed_at: float | None = None
         self._media_due_since = 0.0
+        self._findings: set[str] = set()
         self._ended = False
 
     @property
@@ -301,3 +303,21 @@ class SipLeg:
         limit_s = patience.first_s if last is None or stream.pauses else patience.gap_s
         if quiet_s > (patience.held_s if stream.held else limit_s):
             self._give_up("media_timeout")
+        elif not stream.held:
+            self._look_for_one_way(stream, now)
+
+    def _look_for_one_way(self, stream: AudioStream, now: float) -> None:
+        waited_s = now - self._media_due_since
+        if waited_s < one_way.AFTER_S or not stream.packets_sent:
+            return
+        if stream.last_received_at is None:
+            self._find("in", self.media.unheard(waited_s).explain())
+        elif stream.remote_fraction_lost >= one_way.DEAF:
+            self._find("out", one_way.not_heard(self.media.socket.source))
+
+    def _find(self, direction: str, text: str) -> None:
+        """Told once."""
+        if direction not in self._findings:
+            self._findings.add(direction)
+            if self.listener is not None:
+                self.listener.leg_finding(one_way.ONE_WAY, text)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.audio import codecs
+from bridge.legs.one_way import Unheard
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.stream import AudioStream
 from bridge.rtp.secure import SecureWire
@@ -59,6 +60,22 @@ class SipMedia:
         """From the peer's address under no key of this call."""
         wire = self._wire
         return 0 if wire is None else wire.stats.rejected + wire.stats.rejected_rtcp
+
+    def unheard(self, waited_s: float) -> Unheard:
+        """What is known of a call on which nothing is heard."""
+        stats, stream = self.socket.stats, self.stream
+        return Unheard(
+            waited_s,
+            0 if stream is None else stream.packets_sent,
+            self.socket.remote,
+            self._settings.address,
+            self._settings.signalling,
+            strange=stats.dropped_source,
+            stranger=stats.stranger,
+            undecipherable=self.rejected_packets,
+            unreadable=stats.malformed + (0 if stream is None else stream.stats.bad_packets),
+            refused=stats.refused,
+        )
 
     def answer(self, body: bytes) -> bytes:
         """To an offer, the first or another one."""

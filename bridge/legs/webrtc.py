@@ -10,6 +10,7 @@ from typing import Literal
 from aiortc import InvalidStateError, RTCDataChannel
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
+from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.webrtc_guard import Dropped, Limits
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
@@ -149,6 +150,8 @@ class WebRtcLeg:
         self._wire.feed(self._stream, listens=offer.direction in ("sendrecv", "recvonly"))
         self._plane.add(self._stream)
         self._loop.call_soon(self._tell_answered)
+        if offer.direction in ("sendrecv", "recvonly"):
+            self._loop.call_later(one_way.AFTER_S, self._look_for_one_way)
         if offer.data is not None:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
             await self._peer.sctp.start(capabilities, offer.sctp_port)
@@ -186,6 +189,11 @@ class WebRtcLeg:
     def _tell_answered(self) -> None:
         if self.listener is not None:
             self.listener.leg_answered()
+
+    def _look_for_one_way(self) -> None:
+        silent = self.ended is None and self._stream.last_received_at is None
+        if silent and self.listener is not None:
+            self.listener.leg_finding(one_way.ONE_WAY, one_way.NO_MICROPHONE)
 
     def _tell_message(self, text: str) -> None:
         if self.listener is not None:

@@ -43,6 +43,8 @@ class RtpSocketStats:
     refused: int = 0
     failed: int = 0
     no_destination: int = 0
+    stranger: Endpoint | None = None
+    """Who the last packet dropped for its source came from."""
 
 
 class RtpSocket:
@@ -145,7 +147,7 @@ class RtpSocket:
             return False
         data, source = datagram
         if not self._latch.admits(data, source, now):
-            self._count_dropped(foreign=source != self._latch.source)
+            self._count_dropped(source)
         elif len(data) > DATAGRAM_SIZE:
             self.stats.malformed += 1
         else:
@@ -182,9 +184,10 @@ class RtpSocket:
             return None
         return data, source if len(source) == 2 else source[:2]
 
-    def _count_dropped(self, *, foreign: bool) -> None:
-        if foreign:
+    def _count_dropped(self, source: Endpoint) -> None:
+        if source != self._latch.source:
             self.stats.dropped_source += 1
+            self.stats.stranger = source
         else:
             self.stats.malformed += 1
 

@@ -36,12 +36,16 @@ class Ear:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.digits = ""
+        self.findings: list[str] = []
 
     def leg_answered(self) -> None:
         self.told.append("answered")
 
     def leg_ended(self, reason: str) -> None:
         self.told.append(reason)
+
+    def leg_finding(self, kind: str, text: str) -> None:
+        self.findings.append(text)
 
     def leg_digit(self, digit: str) -> None:
         self.digits += digit

@@ -25,6 +25,9 @@ class Ear:
     def leg_ended(self, reason: str) -> None:
         self.told.put_nowait(("ended", reason))
 
+    def leg_finding(self, kind: str, text: str) -> None:
+        self.told.put_nowait((kind, text))
+
     def leg_digit(self, digit: str) -> None:
         self.told.put_nowait(("digit", digit))
 

@@ -294,8 +294,7 @@ def parse_message(data: bytes) -> Request | Response:
     head, body = _split(data)
     lines, fault = _lines(head)
     start_line = lines[0]
-    found = _header_lines(lines)
-    headers = Headers(found if fault is None else _echoed(found))
+    headers = Headers(_header_lines(lines) if fault is None else _echoed(lines))
     if start_line[:4].upper() == "SIP/":
         return _response(start_line, headers, body, fault)
     method, _, rest = start_line.partition(" ")
@@ -408,16 +407,19 @@ def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _echoed(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What a refusal says again. Raises SipError when it cannot say it."""
-    kept = []
-    for name, value in found:
-        canonical = canonical_name(name)
-        if canonical in _ECHOED and len(value) <= MAX_LINE:
-            kept.append((name, value))
+def _echoed(lines: list[str]) -> list[tuple[str, str]]:
+    """The headers that a refusal says again. Raises SipError when it cannot say them."""
+    found: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        canonical = USUAL_NAMES.get(name) or canonical_name(name.rstrip(WHITESPACE))
+        if canonical not in _ECHOED or not colon:
+            continue
+        if len(line) <= MAX_LINE:
+            found.append((name.rstrip(WHITESPACE), value.strip(WHITESPACE)))
         elif canonical == "via":
             raise SipError("Via too long", status=None)
-    return kept
+    return found
 
 
 def _cut_body(headers: Headers, body: bytes) -> tuple[bytes, Rejection | None]:

@@ -8,6 +8,7 @@ from bridge.sip.message import Request, Response, make_response, parse_message
 from bridge.sip.validation import validate
 
 DATA = Path(__file__).parents[1] / "data" / "sip"
+RFCS = ("rfc4475", "rfc5118")
 METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "MESSAGE")
 """REGISTER and MESSAGE are among them so that their messages are judged by what they carry."""
 VALID = "valid"

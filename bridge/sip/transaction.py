@@ -5,6 +5,7 @@ nothing, as in the figures of RFC 3261 and RFC 6026. `timers_in` names the timer
 state: entering it starts them, leaving for a state without them stops them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -87,7 +88,7 @@ def status_input(status: int) -> Input:
     return Input.SUCCESS if status < 300 else Input.FAILURE
 
 
-class Transaction:
+class Transaction(ABC):
     """One machine at work; subclasses bring the table and carry out its actions."""
 
     table: ClassVar[Table]
@@ -127,8 +128,9 @@ class Transaction:
             self.layer.terminated(self)
         return step[1]
 
+    @abstractmethod
     def _act(self, action: Action, message: Request | Response | None, now: float) -> None:
-        raise NotImplementedError
+        """Do what the table says. `message` came in, or is to go out; None for a timer."""
 
     def _next_interval(self, interval: float) -> float:
         return 2 * interval

@@ -3,6 +3,8 @@ from typing import ClassVar
 
 import pytest
 
+from bridge.sip.events import Flow
+from bridge.sip.message import Request, Response
 from bridge.sip.timers import Timer
 from bridge.sip.transaction import (
     DURATION,
@@ -27,6 +29,7 @@ class Lamp(Transaction):
         State.TRYING: {
             Timer.E: (State.TRYING, ()),
             Input.SUCCESS: (State.ACCEPTED, ()),
+            Input.FAILURE: (State.TRYING, (Action.ACK, Action.PASS)),
         },
         State.ACCEPTED: {Timer.L: (State.TERMINATED, ())},
     }
@@ -34,6 +37,13 @@ class Lamp(Transaction):
         State.TRYING: frozenset({Timer.E, Timer.F}),
         State.ACCEPTED: frozenset({Timer.L}),
     }
+
+    def __init__(self, layer: Layer, flow: Flow, state: State, now: float) -> None:
+        self.acted: list[tuple[Action, float]] = []
+        super().__init__(layer, flow, state, now)
+
+    def _act(self, action: Action, message: Request | Response | None, now: float) -> None:
+        self.acted.append((action, now))
 
 
 def test_entering_a_state_starts_its_timers_and_stops_the_others() -> None:
@@ -67,9 +77,19 @@ def test_input_without_an_arrow_changes_nothing() -> None:
     assert lamp.state is State.TRYING
 
 
-def test_actions_belong_to_the_machines() -> None:
-    with pytest.raises(NotImplementedError):
-        Lamp(Layer(), UDP, State.TRYING, 0.0)._act(Action.SEND, None, 0.0)
+def test_actions_are_carried_out_in_the_order_of_the_table() -> None:
+    lamp = Lamp(Layer(), UDP, State.TRYING, 0.0)
+    lamp._walk(Input.FAILURE, None, 3.0)
+    assert lamp.acted == [(Action.ACK, 3.0), (Action.PASS, 3.0)]
+
+
+def test_a_machine_without_actions_is_none() -> None:
+    class Dark(Transaction):
+        table = Lamp.table
+        timers_in = Lamp.timers_in
+
+    with pytest.raises(TypeError, match="_act"):
+        Dark(Layer(), UDP, State.TRYING, 0.0)  # type: ignore[abstract]
 
 
 def test_durations_of_the_rfc() -> None:

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from websockets.sync.client import connect
 
-from tests.peers.calling import in_state, post, until
+from tests.peers.calling import in_state, one_call, post, until
 from tests.peers.capture import Capture
 from tests.peers.receiver import Receiver
 from tests.peers.service import Service
@@ -39,15 +39,6 @@ def service() -> Iterator[Service]:
 def ringing() -> Iterator[Service]:
     with Service(session__backend="echo", **RINGS) as service:
         yield service
-
-
-def one_call(service: Service) -> dict[str, Any]:
-    deadline = time.monotonic() + 5
-    while not (active := [call for call in service.calls() if call["state"] == "active"]):
-        assert time.monotonic() < deadline, service.calls()
-        time.sleep(0.02)
-    (call,) = active
-    return call
 
 
 def times(capture: Capture, start: str) -> list[float]:

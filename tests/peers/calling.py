@@ -58,6 +58,16 @@ def until(
     return found
 
 
+def one_call(service: Service) -> Mapping[str, Any]:
+    """The only one that is up; waited for."""
+    deadline = time.monotonic() + WAIT_S
+    while not (active := [call for call in service.calls() if call["state"] == "active"]):
+        assert time.monotonic() < deadline, service.calls()
+        time.sleep(0.02)
+    (call,) = active
+    return call
+
+
 def in_state(state: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda found: found["state"] == state
 

@@ -361,6 +361,10 @@ class Player:
         )
         self.output = ""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def finish(self, timeout_s: float = WAIT_S) -> "Player":
         """Every call must have gone as the scenario says."""
         self.output, _ = self._process.communicate(timeout=timeout_s)

@@ -33,6 +33,7 @@ from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs, SipSettings
 from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.legs.webrtc import WebRtcLegs
+from bridge.legs.webrtc_path import Paths
 from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
@@ -161,6 +162,13 @@ async def running(config: Config) -> AsyncIterator[Running]:
             on_incoming=switchboard.incoming,
             rng=random.SystemRandom(),
             registrations=_registrations(config),
+        )
+        sip.use_paths(
+            Paths(
+                ice_servers=tuple(config.webrtc.ice_servers),
+                advertised_address=config.webrtc.advertised_address or None,
+                loopback=is_loopback(config.sip.host),
+            )
         )
         switchboard.use_phones(sip)
         await sip.start()

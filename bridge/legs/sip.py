@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,9 @@ from bridge.ids import random_base62
 from bridge.legs.refusals import Caller, Refusal, RefusalLog, compare_media, refusal
 from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, MediaPatience, SipLeg
-from bridge.legs.sip_media import SipMedia, SipMediaSettings
+from bridge.legs.sip_media import SipMedia, SipMediaSettings, takes_path
+from bridge.legs.sip_path import Opened, SipPath, SipPaths
+from bridge.legs.webrtc_path import Paths
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.agent import UserAgent
@@ -20,7 +23,15 @@ from bridge.sip.agent_config import AgentConfig, forget_nothing
 from bridge.sip.auth import Credentials
 from bridge.sip.body import session_description
 from bridge.sip.dns import Resolver
-from bridge.sip.events import Event, Flow, IncomingCall, RequestDone, UsageId
+from bridge.sip.events import (
+    CallCancelled,
+    CallEnded,
+    Event,
+    Flow,
+    IncomingCall,
+    RequestDone,
+    UsageId,
+)
 from bridge.sip.message import Rejection, Request, Response
 from bridge.sip.outgoing import OutgoingInvite
 from bridge.sip.register import RegistrationConfig
@@ -31,6 +42,7 @@ from bridge.sip.transport import SECURE, SipTransport
 from bridge.sip.uri import SipUri
 from bridge.tasks import TaskOwner
 
+BROWSERS = frozenset({"ws", "wss"})
 MEDIA_CHECK_S = 1.0
 EXPIRY_CHECK_S = 60.0
 SESSION_EXPIRES_S = 1800  # RFC 4028 section 4's recommendation, and what carriers ask for
@@ -151,6 +163,7 @@ class SipLegs:
         self.on_refused: Callable[[Refusal], None] = self._refusals.tell
         """Told why an INVITE is turned away."""
         self._rng = rng
+        self._paths: SipPaths | None = None
         self._legs: dict[UsageId, SipLeg] = {}
         self._tasks = TaskOwner("sip")
         self._resolver = Resolver(rng)
@@ -217,6 +230,10 @@ class SipLegs:
             self._tasks.spawn(self._expire_bindings(self._registrar), name="bindings")
         self.registrations.start()
 
+    def use_paths(self, paths: Paths) -> None:
+        """From now on calls may be encrypted by DTLS."""
+        self._paths = SipPaths(paths)
+
     def reload_tls(self) -> None:
         """Read the certificate again; raises ConfigError and keeps the old one if it is bad."""
         self._transport.reload_tls()
@@ -228,6 +245,8 @@ class SipLegs:
     async def close(self) -> None:
         for leg in list(self._legs.values()):
             await leg.hangup()
+        if self._paths is not None:
+            await self._paths.close()
         await self.registrations.close()
         await self._tasks.close()
         await self._resolver.close()
@@ -246,14 +265,15 @@ class SipLegs:
 
     def carry(self, media: SipMedia) -> None:
         if media.stream is not None:
-            self._poller.add(media.socket)
+            if media.path is None:
+                self._poller.add(media.socket)
             self._plane.add(media.stream)
 
     def forget(self, leg: SipLeg) -> None:
         self._legs.pop(leg.usage, None)
         if leg.stream is not None:
             self._plane.remove(leg.stream)
-        leg.media.socket.close()
+        leg.media.close()
         self._policy.released(leg.terms)
 
     # Calls that reach us
@@ -266,6 +286,8 @@ class SipLegs:
             self.registrations.done(event)
         elif leg := self._legs.get(event.usage):
             leg.happened(event)
+        elif self._paths is not None and isinstance(event, CallCancelled | CallEnded):
+            self._paths.gone(event.usage)
 
     def _incoming(self, event: IncomingCall) -> None:
         try:
@@ -273,8 +295,22 @@ class SipLegs:
         except BridgeError as error:
             self._refuse(event, error, RETRY_LATER)
             return
+        offered = session_description(event.request) or b""
+        if self._paths is not None and takes_path(offered, self._settings(terms, event.flow)):
+            self._paths.open(event.usage, partial(self._path_opened, event, terms))
+        else:
+            self._begin(event, terms, None)
+
+    def _path_opened(self, event: IncomingCall, terms: LegTerms, opened: Opened) -> None:
+        if opened is None:
+            self._policy.released(terms)
+        else:
+            self._begin(event, terms, opened)
+            self.kick()
+
+    def _begin(self, event: IncomingCall, terms: LegTerms, path: Opened) -> None:
         try:
-            media = self._media(terms, event.flow)
+            media = self._media(terms, event.flow, path)
         except BridgeError as error:
             self._policy.released(terms)
             self._refuse(event, error, RETRY_LATER)
@@ -289,7 +325,7 @@ class SipLegs:
                 offer=session_description(event.request) or b"",
             )
         except SdpError as error:
-            media.socket.close()
+            media.close()
             self._policy.released(terms)
             codecs = terms.codecs or self.settings.codecs
             body = session_description(event.request) or b""
@@ -306,9 +342,15 @@ class SipLegs:
         self._legs[event.usage] = leg
         self._on_incoming(leg)
 
-    def _media(self, terms: LegTerms, flow: Flow) -> SipMedia:
+    def _media(self, terms: LegTerms, flow: Flow, path: Opened) -> SipMedia:
         """Raises OverloadedError when no port is free."""
-        settings = SipMediaSettings(
+        if isinstance(path, OverloadedError):
+            raise path
+        ground = self._ports.open() if path is None else path
+        return SipMedia(ground, self._settings(terms, flow), rng=self._rng)
+
+    def _settings(self, terms: LegTerms, flow: Flow) -> SipMediaSettings:
+        return SipMediaSettings(
             self.settings.media_address,
             self._cname,
             signalling=flow.remote[0],
@@ -317,7 +359,6 @@ class SipLegs:
             secure_signalling=flow.transport in SECURE,
             allow_insecure_keys=terms.allow_insecure_keys,
         )
-        return SipMedia(self._ports.open(), settings, rng=self._rng)
 
     def _refuse(
         self,
@@ -351,7 +392,7 @@ class SipLegs:
         way = self._to_phone(order.target) if order.registered else None
         way = way or _Way(order.target, await self._flows(order.target))
         secure = way.flows[0].transport in SECURE
-        media = self._media(order.terms, way.flows[0])
+        media = self._media(order.terms, way.flows[0], await self._path_to(way, order.terms))
         host = self.settings.advertised_address
         try:
             leg = SipLeg(self, media, direction="outbound", terms=order.terms)
@@ -372,12 +413,19 @@ class SipLegs:
                 self.now(),
             )
         except BridgeError:
-            media.socket.close()
+            media.close()
             raise
         self._legs[leg.usage] = leg
         # The owner sets itself as listener before the first event can come.
         self._transport.kick_soon()
         return leg
+
+    async def _path_to(self, way: _Way, terms: LegTerms) -> SipPath | None:
+        """A browser takes nothing else."""
+        if self._paths is None or terms.srtp == "off":
+            return None
+        by_browser = way.flows[0].transport in BROWSERS
+        return await self._paths.opened(offers=True) if by_browser else None
 
     async def _flows(self, target: SipUri) -> tuple[Flow, ...]:
         transports = self._transport.transports

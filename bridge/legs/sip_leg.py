@@ -10,6 +10,7 @@ from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.sip_headers import shown
 from bridge.legs.sip_media import SipMedia
+from bridge.legs.webrtc_path import Lost
 from bridge.media.stream import AudioStream
 from bridge.sip.agent import UserAgent
 from bridge.sip.events import (
@@ -120,7 +121,10 @@ class SipLeg:
         self._offered = not offer
         self.description = media.answer(offer) if offer else media.offer()
         media.on_digit = self._digit
+        if media.path is not None:
+            media.path.on_ready, media.path.on_lost = self._carry, self._lost
         self._confirmed_at: float | None = None
+        self._carried = False
         self._media_due_since = 0.0
         self._findings: set[str] = set()
         self._ended = False
@@ -131,7 +135,7 @@ class SipLeg:
 
     @property
     def media_security(self) -> MediaSecurity:
-        return "sdes" if self.media.secure else "none"
+        return self.media.security
 
     @property
     def headers(self) -> Sequence[tuple[str, str]]:
@@ -147,6 +151,7 @@ class SipLeg:
         if self.direction == "inbound":
             self._phones.agent.answer(self.usage, self.description, self._phones.now())
             self._phones.kick()
+            self.media.connect()
 
     def reject(self, status: int) -> None:
         headers = RETRY_LATER if status == UNAVAILABLE else ()
@@ -248,9 +253,21 @@ class SipLeg:
 
     def _up(self) -> None:
         self._confirmed_at = self._media_due_since = self._phones.now()
+        self.media.connect()
+        self._carry()
+
+    def _carry(self) -> None:
+        """What is said before there is a way for it would be lost."""
+        if self._ended or self._carried or self._confirmed_at is None or not self.media.ready:
+            return
+        self._carried = True
+        self._media_due_since = self._phones.now()
         self._phones.carry(self.media)
         if self.listener is not None:
             self.listener.leg_answered()
+
+    def _lost(self, why: Lost) -> None:
+        self._give_up(why if self._carried else "no_media")
 
     def _give_up(self, reason: str) -> None:
         self._phones.agent.hangup(self.usage, self._phones.now())
@@ -311,9 +328,9 @@ class SipLeg:
         if waited_s < one_way.AFTER_S or not stream.packets_sent:
             return
         if stream.last_received_at is None:
-            self._find("in", self.media.unheard(waited_s).explain())
+            self._find("in", self.media.why_unheard(waited_s))
         elif stream.remote_fraction_lost >= one_way.DEAF:
-            self._find("out", one_way.not_heard(self.media.socket.source))
+            self._find("out", one_way.not_heard(self.media.source))
 
     def _find(self, direction: str, text: str) -> None:
         """Told once."""

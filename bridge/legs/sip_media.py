@@ -2,10 +2,13 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.audio import codecs
-from bridge.legs.one_way import Unheard
+from bridge.errors import SdpError
+from bridge.legs import base
+from bridge.legs.one_way import NO_MICROPHONE, Unheard
+from bridge.legs.sip_path import SipPath
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.stream import AudioStream
 from bridge.rtp.secure import SecureWire
@@ -13,7 +16,14 @@ from bridge.rtp.srtp import SrtpSession
 from bridge.rtp.transport import RtpSocket
 from bridge.sdp.crypto import MediaSecurity, SrtpPolicy
 from bridge.sdp.description import SessionDescription
-from bridge.sdp.negotiation import NegotiatedMedia, accept_answer, answer, offer, reoffer
+from bridge.sdp.negotiation import (
+    NegotiatedMedia,
+    accept_answer,
+    answer,
+    offer,
+    reoffer,
+    takes_dtls,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +40,82 @@ class SipMediaSettings:
     allow_insecure_keys: bool = False
     signalling: str = ""
 
+    @property
+    def security(self) -> MediaSecurity:
+        return MediaSecurity(
+            self.srtp,
+            secure_signalling=self.secure_signalling,
+            allow_insecure_keys=self.allow_insecure_keys,
+        )
+
+
+def takes_path(body: bytes, settings: SipMediaSettings) -> bool:
+    """Whether an offer is to be answered with a path."""
+    if b"fingerprint:" not in body.lower():
+        return False
+    try:
+        offered = SessionDescription.parse(body)
+    except SdpError:
+        return False
+    return takes_dtls(
+        offered,
+        address=settings.address,
+        codecs=settings.codecs,
+        security=settings.security,
+    )
+
 
 class SipMedia:
-    """Negotiates and follows what was negotiated; owns the socket. `stream` is None until then.
+    """Negotiates and follows what was negotiated; owns the socket, or the path where the call is
+    one by DTLS. `stream` is None until then.
 
     Each method raises SdpError for a description that cannot be used, and changes nothing then:
     media goes on as it was.
     """
 
     def __init__(
-        self, socket: RtpSocket, settings: SipMediaSettings, *, rng: random.Random
+        self, ground: RtpSocket | SipPath, settings: SipMediaSettings, *, rng: random.Random
     ) -> None:
         self.stream: AudioStream | None = None
         self.negotiated: NegotiatedMedia | None = None
         self.on_digit: Callable[[str], None] | None = None
-        self.socket = socket
+        self.path = ground if isinstance(ground, SipPath) else None
+        self._ground = ground
         self._settings = settings
         self._session_id = rng.getrandbits(62)
         self._local: SessionDescription | None = None
         self._wire: SecureWire | None = None
 
     @property
+    def socket(self) -> RtpSocket:
+        """Of a call without a path."""
+        assert not isinstance(self._ground, SipPath)
+        return self._ground
+
+    @property
+    def security(self) -> base.MediaSecurity:
+        if self.path is not None:
+            return "dtls"
+        return "none" if self._wire is None else "sdes"
+
+    @property
     def secure(self) -> bool:
         """Whether the call is encrypted; once it is, it stays so."""
-        return self._wire is not None
+        return self.security != "none"
+
+    @property
+    def ready(self) -> bool:
+        """Whether packets could pass."""
+        return self.path is None or self.path.ready
+
+    def connect(self) -> None:
+        """Descriptions have been exchanged, as far as it depends on us."""
+        if self.path is not None and self.stream is not None and self.negotiated is not None:
+            assert self.negotiated.path is not None
+            self.path.connect(self.negotiated.path, self.stream)
+
+    def close(self) -> None:
+        self._ground.close()
 
     @property
     def rejected_packets(self) -> int:
@@ -61,8 +123,17 @@ class SipMedia:
         wire = self._wire
         return 0 if wire is None else wire.stats.rejected + wire.stats.rejected_rtcp
 
+    @property
+    def source(self) -> tuple[str, int] | None:
+        """Where packets go, if that is known here: a path has its own ways."""
+        return None if self.path is not None else self.socket.source
+
+    def why_unheard(self, waited_s: float) -> str:
+        """On a call on which nothing is heard."""
+        return NO_MICROPHONE if self.path is not None else self.unheard(waited_s).explain()
+
     def unheard(self, waited_s: float) -> Unheard:
-        """What is known of a call on which nothing is heard."""
+        """What is known of it, where there is no path."""
         stats, stream = self.socket.stats, self.stream
         return Unheard(
             waited_s,
@@ -82,13 +153,14 @@ class SipMedia:
         answered = answer(
             SessionDescription.parse(body),
             address=self._settings.address,
-            port=self.socket.address[1],
+            port=self._port,
             codecs=self._settings.codecs,
             session_id=self._session_id,
             version=1,
             previous=self._local,
             security=self._security(),
         )
+        self._check_path(answered.media)
         written = bytes(answered.description)
         self._use(answered.media)
         self._local = answered.description
@@ -99,7 +171,7 @@ class SipMedia:
         if self._local is None:
             self._local = offer(
                 address=self._settings.address,
-                port=self.socket.address[1],
+                port=self._port,
                 codecs=self._settings.codecs,
                 session_id=self._session_id,
                 version=1,
@@ -113,26 +185,38 @@ class SipMedia:
         """The answer to what `offer` gave."""
         assert self._local is not None
         description = SessionDescription.parse(body)
-        self._use(accept_answer(self._local, description, security=self._security()))
+        media = accept_answer(self._local, description, security=self._security())
+        self._check_path(media)
+        self._use(media)
+
+    @property
+    def _port(self) -> int:
+        return self.path.local.port if self.path is not None else self.socket.address[1]
+
+    def _check_path(self, media: NegotiatedMedia) -> None:
+        before = self.negotiated.path if self.negotiated is not None else None
+        if before is not None and (media.path is None or not media.path.continues(before)):
+            raise SdpError("ICE or DTLS of this call cannot begin again")
 
     def _security(self) -> MediaSecurity:
-        settings = self._settings
-        return MediaSecurity(
-            settings.srtp,
-            secure_signalling=settings.secure_signalling,
-            allow_insecure_keys=settings.allow_insecure_keys,
-            current=self.negotiated.crypto if self.negotiated is not None else None,
+        agreed = self.negotiated
+        return replace(
+            self._settings.security,
+            path=self.path.local if self.path is not None else None,
+            current=agreed.crypto if agreed is not None else None,
+            agreed=agreed.path if agreed is not None else None,
         )
 
     def _use(self, media: NegotiatedMedia) -> None:
-        self.socket.set_remote(media.remote, media.remote_rtcp, near=self._settings.signalling)
+        if self.path is None:
+            self.socket.set_remote(media.remote, media.remote_rtcp, near=self._settings.signalling)
         codec = codecs.by_name(media.codec)
         opus = OpusTerms(repairs=media.fec, bitrate=media.bitrate or BITRATE)
         if self.stream is None:
             self.stream = AudioStream(
                 codec,
                 payload_type=media.payload_type,
-                wire=self.socket,
+                wire=self.socket if self.path is None else self.path.wire,
                 cname=self._settings.cname,
                 telephone_event=media.telephone_event,
                 telephone_event_rate=media.telephone_event_rate,
@@ -140,8 +224,9 @@ class SipMedia:
             )
             self.stream.on_digit = self._digit
             self.stream.opus = opus
-            self.socket.on_rtp = self.stream.receive_rtp
-            self.socket.on_rtcp = self.stream.receive_rtcp
+            if self.path is None:
+                self.socket.on_rtp = self.stream.receive_rtp
+                self.socket.on_rtcp = self.stream.receive_rtcp
         else:
             self.stream.opus = opus
             self.stream.renegotiate(

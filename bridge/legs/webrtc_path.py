@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from aiortc import (
     RTCDtlsFingerprint,
@@ -23,6 +23,8 @@ from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
 from bridge.errors import ConfigError
 from bridge.legs.webrtc_guard import Limits, PeerTransport, check_libraries
 from bridge.legs.webrtc_media import SrtpWire
+from bridge.legs.webrtc_sdp import as_candidate, as_rtc_candidate
+from bridge.sdp.dtls import Fingerprint, LocalPath, RemotePath
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,24 @@ _CREDENTIALS = re.compile(r"(?P<scheme>turns?):(?P<user>[^@]*):(?P<secret>[^@:]*
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Where the other end is and how it is known; `setup` is our part in DTLS."""
+    """Where the other end is and how it is known; `setup` is our part in DTLS, `controlling` in
+    ICE."""
 
     ice: RTCIceParameters
     fingerprints: tuple[RTCDtlsFingerprint, ...]
     candidates: tuple[RTCIceCandidate, ...]
     setup: Literal["active", "passive"]
+    controlling: bool = False
+
+    @classmethod
+    def of(cls, path: RemotePath, *, controlling: bool) -> Self:
+        return cls(
+            RTCIceParameters(path.username, path.password, path.lite),
+            tuple(RTCDtlsFingerprint(each.algorithm, each.value) for each in path.fingerprints),
+            tuple(map(as_rtc_candidate, path.candidates)),
+            path.setup,
+            controlling,
+        )
 
 
 class MediaPath:
@@ -72,6 +86,17 @@ class MediaPath:
         return tuple(map(self._as_advertised, self.peer.gatherer.getLocalCandidates()))
 
     @property
+    def local(self) -> LocalPath:
+        """All of it, for a description that is not written here."""
+        ice, fingerprint = self.ice, self.fingerprint
+        return LocalPath(
+            ice.usernameFragment or "",
+            ice.password or "",
+            Fingerprint(fingerprint.algorithm, fingerprint.value),
+            tuple(filter(None, map(as_candidate, self.candidates))),
+        )
+
+    @property
     def connected(self) -> bool:
         """Whether there are keys, and a pair to send to."""
         return self.peer.dtls.state == "connected"
@@ -93,7 +118,7 @@ class MediaPath:
     async def _handshake(self, remote: Remote) -> None:
         peer = self.peer
         connection = peer.connection
-        connection.ice_controlling = bool(remote.ice.iceLite)
+        connection.ice_controlling = remote.controlling or remote.ice.iceLite
         peer.dtls._set_role("server" if remote.setup == "passive" else "client")
         for candidate in remote.candidates:
             await connection.add_remote_candidate(candidate_to_aioice(candidate))

@@ -257,6 +257,18 @@ def as_candidate(candidate: RTCIceCandidate) -> Candidate | None:
     return Candidate.parse(candidate_to_sdp(candidate))
 
 
+def as_rtc_candidate(candidate: Candidate) -> RTCIceCandidate:
+    return RTCIceCandidate(
+        candidate.component,
+        candidate.foundation,
+        candidate.host,
+        candidate.port,
+        candidate.priority,
+        candidate.protocol,
+        candidate.type,
+    )
+
+
 def _usable(candidate: RTCIceCandidate) -> bool:
     read = as_candidate(candidate)
     return read is not None and read.usable

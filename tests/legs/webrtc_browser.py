@@ -134,7 +134,8 @@ class Browser:
             for _ in range(frames):
                 frame: Any = await self.speaker.recv()
                 rate = frame.sample_rate
-                samples.append(frame.to_ndarray().reshape(-1, 2)[:, 0])
+                channels = len(frame.layout.channels)
+                samples.append(frame.to_ndarray().reshape(-1, channels)[:, 0])
         return loudest(np.concatenate(samples), rate)
 
     async def message(self) -> str | bytes:

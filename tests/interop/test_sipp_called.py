@@ -116,6 +116,13 @@ def early_media_then_the_same_again() -> Scenario:
     return call.receive("ACK").answer_bye()
 
 
+@case(41)
+def early_media_and_no_more_sdp() -> Scenario:
+    call = Scenario().receive("INVITE").reply("183 Session Progress", sdp()).pause(100)
+    call.reply("200 OK", retransmits=True)
+    return call.receive("ACK").answer_bye()
+
+
 @case(42)
 def many_kinds_of_ringing() -> Scenario:
     call = Scenario().receive("INVITE").reply("183 Session Progress", sdp())

@@ -71,6 +71,23 @@ def bad_requests() -> Scenario:
     return odd.request("OPTIONS", headers=["To: <sip:another@127.0.0.1>"]).expect(400)
 
 
+@case(13)
+def a_request_without_from() -> Scenario:
+    return (
+        Scenario()
+        .say(
+            "OPTIONS sip:agent@127.0.0.1 SIP/2.0\n"
+            "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=z9hG4bK-[call_number]-m\n"
+            "To: <sip:agent@127.0.0.1>\n"
+            "Call-ID: [call_id]\n"
+            "CSeq: 1 OPTIONS\n"
+            "Max-Forwards: 70\n"
+            "Content-Length: 0\n"
+        )
+        .expect(400)
+    )
+
+
 @case(14)
 def what_is_not_supported() -> Scenario:
     odd = Scenario().invite(headers=["Require: foo"]).expect(420, "Unsupported: foo").ack_refusal()

@@ -42,7 +42,7 @@ def final(answers: bytes) -> int:
 
 
 @pytest.mark.interop("socat", "sipp")
-@pytest.mark.matrix(15, peer="socat, sipp")
+@pytest.mark.matrix(13, 15, 17, peer="socat, sipp")
 def test_rfc_4475(tmp_path: Path) -> None:
     """Each from an address of its own, where whoever sent it waits for answers."""
     paths = sorted(MESSAGES.glob("*.dat"))

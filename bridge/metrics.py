@@ -9,6 +9,16 @@ calls_ended = Counter("bridge_calls_ended", "Calls ended", ["kind", "reason"])
 calls_live = Gauge("bridge_calls_live", "Calls ringing or up")
 sessions_live = Gauge("bridge_sessions_live", "Realtime sessions open")
 barge_ins = Counter("bridge_barge_ins", "Playouts cut by the caller")
+barge_in_decision_s = Histogram(
+    "bridge_barge_in_decision_seconds",
+    "From the decision to cut to the last packet with old sound",
+    buckets=(0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5),
+)
+barge_in_onset_s = Histogram(
+    "bridge_barge_in_onset_seconds",
+    "From the caller's first sound to the last packet with old sound",
+    buckets=(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0),
+)
 clients_dropped = Counter("bridge_clients_dropped", "Event clients dropped for reading too slowly")
 webhook_attempts = Counter("bridge_webhook_attempts", "Webhook deliveries tried", ["outcome"])
 media_tick_late_p99_s = Gauge(

@@ -71,6 +71,8 @@ class Call:
     transfer: Mapping[str, Any] | None = None
     turns: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_TURNS))
     """Milliseconds of each stage before an answer, of the newest turns."""
+    barge_ins: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_TURNS))
+    """Milliseconds until the wire was silent, of the newest."""
     findings: list[Mapping[str, Any]] = field(default_factory=list)
     """What is wrong with its media, in words."""
     media: Callable[[], Mapping[str, Any] | None] = _no_media
@@ -116,6 +118,7 @@ class Call:
             "keys_pressed": self.keys_pressed,
             "transfer": self.transfer,
             "turns": list(self.turns),
+            "barge_ins": list(self.barge_ins),
             "media": self.media(),
             "findings": list(self.findings),
         }

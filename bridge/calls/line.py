@@ -309,6 +309,9 @@ class Line(SessionListener):
         self.call.turns.append(record)
         log.info("turn", extra={"call_id": self.call.call_id, **record})
 
+    def session_barge_in(self, record: Mapping[str, Any]) -> None:
+        self.call.barge_ins.append(record)
+
     def session_expired(self) -> None:
         self.call.end_reason = "expired"
         self._board.end(self)

@@ -84,6 +84,7 @@ class Playout:
         self._prebuffer = MODEL_FRAME
         self._waited = 0
         self._calm = 0
+        self._when_silent: Callable[[], None] | None = None
 
     def write(self, key: str, pcm: Pcm) -> None:
         """`pcm` is kept, not copied: the caller leaves it alone from now on."""
@@ -119,8 +120,12 @@ class Playout:
         started: list[str] = []
         finished: list[str] = []
         frame = self._next(samples, started, finished) if self._queue else None
+        fading = frame is None
         frame = self._stop(samples) if frame is None else self._join(frame)
         # Last, so that a callback may write or clear.
+        if self._when_silent is not None and not (fading and frame is not None):
+            then, self._when_silent = self._when_silent, None
+            then()
         for key in started:
             if self.on_started is not None:
                 self.on_started(key)
@@ -148,6 +153,15 @@ class Playout:
         self._flowing = self._broken = False
         self.stats.cuts += len(cuts)
         return cuts
+
+    def when_silent(self, then: Callable[[], None]) -> None:
+        """After `clear`: call `then` in the read whose packet is the last with any sound of what
+        was said before, of its fade or in a filter's memory; at once if that has gone out."""
+        self._when_silent = None
+        if len(self._edge):
+            self._when_silent = then
+        else:
+            then()
 
     def played_ms(self, key: str) -> int:
         """How much of `key` was handed to the wire; 0 for a key never seen."""

@@ -23,6 +23,9 @@ class SessionListener:
     def session_turn(self, record: Mapping[str, Any]) -> None:
         """How long each stage took between a turn of the caller's and its answer."""
 
+    def session_barge_in(self, record: Mapping[str, Any]) -> None:
+        """How soon the wire was silent after the model was cut."""
+
     def session_expired(self) -> None:
         """The session reached its maximum duration."""
 

@@ -25,6 +25,7 @@ from bridge.realtime.extras import digits_unavailable, keys_to_press, too_many_d
 from bridge.realtime.options import CALL_TOOLS
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
+from bridge.sessions.barge_in import BargeIns
 from bridge.sessions.call_tools import CallTools
 from bridge.sessions.clients import (
     GOING_AWAY,
@@ -125,6 +126,9 @@ class Session:
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
         self._line_ms = 0.0
+        self._barge_ins = BargeIns(
+            self._loop.time, lambda record: self.listener.session_barge_in(record)
+        )
         self._last_word: ResponseId | None = None
         self._transfer_to = ""
         self._farewell: asyncio.TimerHandle | None = None
@@ -204,6 +208,7 @@ class Session:
     # The caller
 
     def _from_caller(self, pcm: base.Pcm) -> None:
+        self._barge_ins.hear(len(pcm))
         self._server.audio_received(pcm, self._loop.time())
         self._backend.push_audio(pcm)
 
@@ -290,10 +295,11 @@ class Session:
     def _silence(self) -> None:
         """Barge-in: the wire goes quiet first, then everybody is told what was heard."""
         now = self._loop.time()
-        cuts = self._stream.playout.clear() if self._stream is not None else []
-        if cuts:
+        stream = self._stream
+        cuts = stream.playout.clear() if stream is not None else []
+        if stream is not None and cuts:
             if not self._closing:
-                metrics.barge_ins.inc()
+                self._barge_ins.cut(stream.playout)
             self._backend.agent_speaking(False)
         self._last_word = None
         if self._farewell is not None:
@@ -332,6 +338,9 @@ class Session:
             ):
                 if isinstance(event, base.SpeechStopped) and self._stream is not None:
                     self._line_ms = round(self._stream.stats.delay_ms + MEAN_WAIT_MS, 1)
+                detection = self.config.turn_detection
+                if isinstance(event, base.SpeechStarted) and detection is not None:
+                    self._barge_ins.speech_started(event.audio_ms, detection.prefix_padding_ms)
                 answer = not self._backend.capabilities.answers_turns
                 heard(self._server, event, self._loop.time(), answer=answer)
             case _:

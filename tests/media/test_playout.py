@@ -358,3 +358,56 @@ def test_every_sample_is_heard_once_cut_or_waiting(
     assert len(set(finished)) == len(finished)
     assert set(finished) <= set(started)
     assert not ended & set(finished)
+
+
+def loud(samples: int) -> Pcm:
+    return sine(400, samples / 24000)
+
+
+def test_silence_is_told_with_the_packet_that_carries_the_last_of_the_fade() -> None:
+    """A packet of its own for the fade, and what the filters remember in the one after it."""
+    playout = Playout()
+    told: list[str] = []
+    playout.write("a", loud(4800) + np.int16(1000))
+    playout.read()
+    playout.clear()
+    playout.when_silent(lambda: told.append("silent"))
+    assert playout.read() is not None
+    assert told == []
+    assert playout.read() is None
+    assert told == ["silent"]
+    playout.read()
+    assert told == ["silent"]
+
+
+def test_what_ended_quietly_is_silent_with_the_next_packet() -> None:
+    playout = Playout()
+    told: list[str] = []
+    playout.write("a", pcm(4800))
+    playout.read()
+    playout.clear()
+    playout.when_silent(lambda: told.append("silent"))
+    assert told == []
+    assert playout.read() is None
+    assert told == ["silent"]
+
+
+def test_new_speech_right_after_a_cut_ends_the_old() -> None:
+    playout = Playout()
+    told: list[str] = []
+    playout.write("a", loud(4800) + np.int16(1000))
+    playout.read()
+    playout.clear()
+    playout.when_silent(lambda: told.append("silent"))
+    playout.write("b", loud(4800))
+    assert playout.read() is not None
+    assert told == ["silent"]
+
+
+def test_what_was_never_on_the_wire_is_silent_at_once() -> None:
+    playout = Playout()
+    told: list[str] = []
+    playout.write("a", loud(4800))
+    playout.clear()
+    playout.when_silent(lambda: told.append("silent"))
+    assert told == ["silent"]

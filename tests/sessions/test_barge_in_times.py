@@ -1,0 +1,78 @@
+"""How soon a caller gets silence, as the session tells it: from packets that the playout gave."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge import metrics
+from bridge.backends.base import SpeechStarted
+from tests import virtual
+from tests.backends.puppet import tone
+from tests.sessions.stage import Stage, total
+
+PREFIX_MS = 300
+
+
+class Told:
+    def __init__(self, stage: Stage) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        stage.owner.session_barge_in = self.records.append  # type: ignore[method-assign]
+
+
+def hear(stage: Stage, ms: int) -> None:
+    assert stage.stream.on_frame is not None
+    for _ in range(ms // 20):
+        stage.stream.on_frame(tone(20))
+
+
+def test_from_the_decision_and_from_the_voice_to_the_last_old_packet() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        told = Told(stage)
+        cuts = total(metrics.barge_ins)
+        hear(stage, 1000)
+        stage.agent_says(ms=2000, done=False)
+        stage.play(700)
+        # Of 1 s that was heard, the last 160 ms are voice.
+        stage.model.emits(SpeechStarted(1000 - 160 - PREFIX_MS))
+        await virtual.wait(0.013)
+        stage.play(20)
+        await virtual.wait(0.02)
+        stage.play(20)
+        (record,) = told.records
+        assert 13 <= record["decision_ms"] < 36
+        assert round(record["onset_ms"] - record["decision_ms"]) == 160
+        assert total(metrics.barge_ins) == cuts + 1
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_a_client_that_cuts_has_no_voice() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        told = Told(stage)
+        stage.model.emits(SpeechStarted(0))
+        await virtual.wait(1)
+        stage.agent_says(ms=2000)
+        stage.play(300)
+        stage.session.receive(stage.channel, '{"type": "output_audio_buffer.clear"}')
+        stage.play(40)
+        assert [record["onset_ms"] for record in told.records] == [None]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_the_end_of_a_call_is_no_barge_in() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        told = Told(stage)
+        cuts = total(metrics.barge_ins)
+        stage.agent_says(ms=2000)
+        stage.play(300)
+        await stage.session.close()
+        stage.play(100)
+        assert told.records == []
+        assert total(metrics.barge_ins) == cuts
+
+    virtual.run(scenario())

@@ -40,10 +40,13 @@ async def by_detector(sound: Sound) -> int:
         nonlocal stops, rests, endpointer
         if rests:
             rests -= 1
-        elif isinstance(endpointer.hear(probability), SpeechStarted):
+            endpointer.background.hear(probability, stream.level_dbfs)
+        elif isinstance(endpointer.hear(probability, stream.level_dbfs), SpeechStarted):
             stops, rests = stops + 1, REST_CHUNKS
             # Else noise that never ends would count once, however long it kept the agent still.
+            background = endpointer.background
             endpointer = speaking()
+            endpointer.background = background
 
     stream = batch.join(scored)
     pcm = Resampler(RATE, MODEL_RATE).process(sound)

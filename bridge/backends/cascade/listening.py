@@ -132,9 +132,9 @@ class Ear:
         self.configure(None)
 
     def _scored(self, probability: float) -> None:
-        if self._endpointer is None:
+        if self._endpointer is None or self._stream is None:
             return
-        match self._endpointer.hear(probability):
+        match self._endpointer.hear(probability, self._stream.level_dbfs):
             case SpeechStarted() as event:
                 self._started(event)
             case SpeechStopped() as event:

@@ -1,5 +1,6 @@
 """When a caller's turn begins and ends: a table driven by the speech probability of each chunk."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -12,6 +13,12 @@ ONSET_CHUNKS = 2
 # While the agent speaks its echo may come back: more proof before it is made to yield.
 ONSET_CHUNKS_WHILE_SPEAKING = 3
 HYSTERESIS = 0.15
+
+BACKGROUND_CHUNKS = 94  # 3 s
+BACKGROUND_SHARE = 0.4  # of them may be pauses, or a caller who stands out
+MAYBE_SPEECH = 0.1  # many who talk at once are hardly speech to the network, noise is none at all
+STANDS_OUT_DB = 8.0
+SILENT_DBFS = -100.0
 
 SEMANTIC_SILENCE_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
 """Without a turn model the eagerness of semantic_vad is how long a pause may be."""
@@ -63,8 +70,26 @@ class TurnDetection:
         return cls(**{name: value for name, value in known.items() if value is not None})
 
 
+class Background:
+    """Others who talk, on a screen or in the room: how loud, if they hardly ever pause."""
+
+    def __init__(self) -> None:
+        self._levels = deque([SILENT_DBFS] * BACKGROUND_CHUNKS, BACKGROUND_CHUNKS)
+
+    def hear(self, probability: float, level_dbfs: float) -> None:
+        self._levels.append(level_dbfs if probability >= MAYBE_SPEECH else SILENT_DBFS)
+
+    @property
+    def level_dbfs(self) -> float:
+        """What all but a share of the last seconds reached."""
+        return sorted(self._levels)[int(BACKGROUND_SHARE * (BACKGROUND_CHUNKS - 1))]
+
+
 class Endpointer:
-    """Positions are milliseconds of audio scored, from `position_ms` on."""
+    """Positions are milliseconds of audio scored, from `position_ms` on.
+
+    To interrupt the agent a caller must be louder than those who talk behind.
+    """
 
     def __init__(self, detection: TurnDetection, position_ms: int = 0) -> None:
         self.detection = detection
@@ -72,6 +97,7 @@ class Endpointer:
         self.min_silence_ms = 0
         """What is being asked for may need longer pauses than the session allows."""
         self.position_ms = position_ms
+        self.background = Background()
         self._state = State.QUIET
         self._stopped_ms = position_ms
         self._voiced = 0
@@ -81,13 +107,14 @@ class Endpointer:
     def state(self) -> State:
         return self._state
 
-    def hear(self, probability: float) -> SpeechStarted | SpeechStopped | None:
-        """The next chunk's speech probability; what it begins or ends."""
+    def hear(self, probability: float, level_dbfs: float) -> SpeechStarted | SpeechStopped | None:
+        """The next chunk's speech probability and level; what it begins or ends."""
         self.position_ms += CHUNK_MS
         threshold = self.detection.threshold
         if self._state in (State.SPEAKING, State.PAUSE):
             threshold = max(threshold - HYSTERESIS, 0.01)
-        voiced = probability >= threshold
+        voiced = probability >= threshold and self._stands_out(level_dbfs)
+        self.background.hear(probability, level_dbfs)
         self._voiced = self._voiced + 1 if voiced else 0
         self._unvoiced = 0 if voiced else self._unvoiced + 1
         self._enter(Heard.VOICED if voiced else Heard.UNVOICED)
@@ -100,6 +127,11 @@ class Endpointer:
             self._stopped_ms = self.position_ms
             return SpeechStopped(self.position_ms)
         return None
+
+    def _stands_out(self, level_dbfs: float) -> bool:
+        if not self.agent_speaking or self._state in (State.SPEAKING, State.PAUSE):
+            return True
+        return level_dbfs >= self.background.level_dbfs + STANDS_OUT_DB
 
     @property
     def _onset_chunks(self) -> int:

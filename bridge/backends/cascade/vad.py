@@ -29,6 +29,7 @@ CHUNK = MODEL_RATE * CHUNK_MS // 1000
 VAD_CHUNK = VAD_RATE * CHUNK_MS // 1000
 CONTEXT = 64
 MODEL_SHA256 = "1a153a22"
+SILENT_DBFS = -100.0
 # A batch this large takes about a millisecond; a larger one would delay the media tick.
 INLINE_STREAMS = 24
 
@@ -91,6 +92,8 @@ class VadStream:
         self.on_score = on_score
         self.context: Floats = np.zeros(CONTEXT, np.float32)
         self.state: Floats = np.zeros((2, 128), np.float32)
+        self.level_dbfs = SILENT_DBFS
+        """Of the chunk that `on_score` is told of."""
         self.chunks: deque[Pcm] = deque()
         self._batch = batch
         self._partial: Pcm = np.empty(CHUNK, np.int16)
@@ -169,9 +172,11 @@ class VadBatch:
         samples /= 32768.0
         context = np.stack([stream.context for stream in streams])
         chunks = np.concatenate((context, samples), axis=1)
+        levels = 10 * np.log10(np.mean(samples * samples, axis=1) + 1e-10)
         state = np.stack([stream.state for stream in streams], axis=1)
         for row, stream in enumerate(streams):
             stream.context = samples[row, -CONTEXT:]
+            stream.level_dbfs = float(levels[row])
         if len(streams) <= INLINE_STREAMS:
             self._deliver(streams, *self._model.score(chunks, state))
             return

@@ -3,12 +3,22 @@ import itertools
 import pytest
 
 from bridge.backends.base import SpeechStarted, SpeechStopped
-from bridge.backends.cascade.turn import TRANSITIONS, Endpointer, Heard, State, TurnDetection
+from bridge.backends.cascade.turn import (
+    BACKGROUND_CHUNKS,
+    TRANSITIONS,
+    Endpointer,
+    Heard,
+    State,
+    TurnDetection,
+)
 
 
-def events(endpointer: Endpointer, *runs: tuple[int, float]) -> list[object]:
+def events(
+    endpointer: Endpointer, *runs: tuple[int, float], level_dbfs: float = -20.0
+) -> list[object]:
     scores = itertools.chain.from_iterable([score] * count for count, score in runs)
-    return [event for score in scores if (event := endpointer.hear(score)) is not None]
+    heard = (endpointer.hear(score, level_dbfs) for score in scores)
+    return [event for event in heard if event is not None]
 
 
 def test_a_turn_has_its_prefix_and_its_trailing_silence() -> None:
@@ -42,6 +52,27 @@ def test_more_proof_is_wanted_while_the_agent_speaks() -> None:
     endpointer.agent_speaking = True
     assert events(endpointer, (2, 0.9), (1, 0.0)) == []
     assert len(events(endpointer, (3, 0.9))) == 1
+
+
+def test_who_interrupts_is_louder_than_those_behind() -> None:
+    endpointer = Endpointer(TurnDetection(silence_duration_ms=100))
+    endpointer.agent_speaking = True
+    # Until it has been heard for long enough, a room full of people is a caller.
+    assert len(events(endpointer, (BACKGROUND_CHUNKS, 0.9), (4, 0.3), level_dbfs=-35)) == 2
+    assert events(endpointer, (100, 0.9), (2, 0.3), (100, 0.9), level_dbfs=-33) == []
+    assert len(events(endpointer, (3, 0.9), level_dbfs=-25)) == 1
+
+
+def test_noise_that_is_no_speech_hides_nobody() -> None:
+    endpointer = Endpointer(TurnDetection())
+    endpointer.agent_speaking = True
+    assert events(endpointer, (BACKGROUND_CHUNKS, 0.05), level_dbfs=-25) == []
+    assert len(events(endpointer, (3, 0.9), level_dbfs=-25)) == 1
+
+
+def test_whoever_talks_while_the_agent_listens_is_heard() -> None:
+    endpointer = Endpointer(TurnDetection(silence_duration_ms=64))
+    assert len(events(endpointer, (200, 0.9), (2, 0.0), (200, 0.9), level_dbfs=-25)) == 3
 
 
 def test_a_prefix_stays_out_of_the_turn_before() -> None:

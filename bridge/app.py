@@ -9,8 +9,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import uvicorn
@@ -39,6 +41,7 @@ from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.settings import is_loopback
+from bridge.sip.agent_config import AgentCounts
 from bridge.sip.auth import Credentials
 from bridge.sip.grammar import Params
 from bridge.sip.register import RegistrationConfig
@@ -171,6 +174,9 @@ async def running(config: Config) -> AsyncIterator[Running]:
             )
         )
         switchboard.use_phones(sip)
+        for part in fields(AgentCounts):
+            count = attrgetter(f"counts.{part.name}")
+            metrics.sip_state.labels(part.name).set_function(partial(count, sip.agent))
         await sip.start()
         stack.push_async_callback(sip.close)
         stack.push_async_callback(switchboard.close)

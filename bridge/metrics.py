@@ -24,6 +24,9 @@ webhook_attempts = Counter("bridge_webhook_attempts", "Webhook deliveries tried"
 media_tick_late_p99_s = Gauge(
     "bridge_media_tick_late_p99_seconds", "How late the media clock ticked, 99th percentile"
 )
+sip_state = Gauge(
+    "bridge_sip_state", "What SIP keeps of calls; none of it half a minute after the last", ["kind"]
+)
 call_mos = Histogram(
     "bridge_call_mos",
     "How calls sounded, estimated by the E-model when they end",

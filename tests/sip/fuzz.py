@@ -8,6 +8,7 @@ The same seed gives the same messages.
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
 from collections import Counter
@@ -131,8 +132,20 @@ class Findings:
         if ns > least_kept:
             if ns > BOUND_NS / 2:
                 self.suspects += 1
-                ns = min(self._cost_ns(data)[0] for _ in range(AGAIN))
+                ns = self._least_ns(data)
             self.worst = sorted([*self.worst, (ns, data)], reverse=True)[:KEPT]
+
+    def settle(self) -> None:
+        """Give the worst more chances at other times: what else runs here costs them too."""
+        for _ in range(AGAIN):
+            if self.worst_ns < BOUND_NS:
+                break
+            self.worst = sorted(
+                ((min(ns, self._least_ns(data)), data) for ns, data in self.worst), reverse=True
+            )
+
+    def _least_ns(self, data: bytes) -> int:
+        return min(self._cost_ns(data)[0] for _ in range(AGAIN))
 
     def _cost_ns(self, data: bytes) -> tuple[int, str]:
         """As a datagram, and as what comes by a stream, where it may be many."""
@@ -181,6 +194,7 @@ def run(
             findings.take(data)
             if findings.messages % PROGRESS == 0:
                 progress(findings)
+    findings.settle()
     return findings
 
 
@@ -198,6 +212,8 @@ def main() -> int:
         )
         sys.stderr.flush()
 
+    # A shell may have started this with the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     findings = run(islice(messages(options.seed), options.messages), progress)
     sys.stderr.write("\n")

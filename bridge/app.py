@@ -89,6 +89,7 @@ def _cascade(config: Config) -> CascadeSettings:
         vad=cascade.vad,
         stt=SttSettings(**cascade.stt.model_dump()),
         tts=TtsSettings(**cascade.tts.model_dump()),
+        turn_model=cascade.turn.model,
         llm_base_url=cascade.llm.base_url,
         llm_model=cascade.llm.model,
         llm_api_key=cascade.llm.api_key,

@@ -136,8 +136,13 @@ class Tts(Section):
     timeout_s: Annotated[float, Field(gt=0)] = 5.0
 
 
+class Turn(Section):
+    model: str = ""
+
+
 class Cascade(Section):
     vad: Literal["silero"] = "silero"
+    turn: Turn = Turn()
     stt: Stt = Stt()
     llm: Llm = Llm()
     tts: Tts = Tts()

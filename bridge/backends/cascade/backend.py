@@ -150,7 +150,7 @@ class CascadeBackend:
         self._responses.clear()
         ear, self._ear = self._ear, None
         if ear is not None:
-            ear.close()
+            await ear.close()
         await self._tasks.close()
         for transcript in self._transcripts.values():
             transcript.cancel()

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 
 from bridge.backends.base import MODEL_RATE, BackendEvent, Pcm, SpeechStarted, SpeechStopped
+from bridge.backends.cascade.ending import CHECK_MS, wait_for_words, wait_ms
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.stt import Hints, Listens, Utterance, Wanted
 from bridge.backends.cascade.timings import Loudness, TurnTimes
-from bridge.backends.cascade.turn import Endpointer, TurnDetection
+from bridge.backends.cascade.turn import CHUNK_MS, Endpointer, TurnDetection
 from bridge.backends.cascade.vad import VadStream
+from bridge.errors import BridgeError
+from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 
 KEPT_MS = 2_000  # of sound: a beginning is found later than it was
+KEPT_FOR_MODEL_MS = 8_000
 MISMATCH_S = 0.3
 
 
@@ -68,7 +72,8 @@ class Ear:
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._loudness = Loudness()
-        self._recent = Recent(KEPT_MS)
+        self._tasks = TaskOwner("ear")
+        self._recent = Recent(KEPT_FOR_MODEL_MS if parts.turn_model else KEPT_MS)
         self._stream: VadStream | None = None
         self._endpointer: Endpointer | None = None
         self._fields: Mapping[str, Any] | None = None
@@ -77,6 +82,9 @@ class Ear:
         self._streamed: Streamed | None = None
         self._finished: Streamed | None = None
         self._began_ms = 0
+        self._pause = 0
+        self._judged = 0
+        """The pauses so far, and the last that was asked about."""
         self.wanted = Wanted()
         self.times: TurnTimes | None = None
         """Of the last turn that ended."""
@@ -93,8 +101,8 @@ class Ear:
         self._stream, self._endpointer = None, None
         if fields is None:
             return
-        if fields.get("type") == "semantic_vad":
-            log.info("no turn model: semantic_vad waits for silence, by eagerness")
+        if fields.get("type") == "semantic_vad" and self._parts.turn_model is None:
+            log.info("no turn model: semantic_vad goes by words and silence")
         position_ms = self._loudness.position * 1000 // MODEL_RATE
         self._endpointer = Endpointer(TurnDetection.parse(fields), position_ms)
         self._endpointer.agent_speaking = self._speaking
@@ -128,19 +136,55 @@ class Ear:
             return None
         return found
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.configure(None)
+        await self._tasks.close()
 
     def _scored(self, probability: float) -> None:
-        if self._endpointer is None or self._stream is None:
+        endpointer = self._endpointer
+        if endpointer is None or self._stream is None:
             return
-        match self._endpointer.hear(probability, self._stream.level_dbfs):
-            case SpeechStarted() as event:
+        paused = endpointer.pause_ms
+        event = endpointer.hear(probability, self._stream.level_dbfs)
+        if endpointer.pause_ms and not paused:
+            self._pause += 1
+        match event:
+            case SpeechStarted():
                 self._started(event)
-            case SpeechStopped() as event:
+            case SpeechStopped():
                 self._stopped(event)
             case None:
-                pass
+                self._goes_on(endpointer)
+
+    def _goes_on(self, endpointer: Endpointer) -> None:
+        asks = endpointer.detection.eagerness and endpointer.pause_ms >= CHECK_MS - CHUNK_MS // 2
+        if asks and self._judged != self._pause:
+            self._judged = self._pause
+            _ = self._tasks.spawn(self._judge(self._pause, endpointer), name="judge")
+
+    async def _judge(self, pause: int, endpointer: Endpointer) -> None:
+        """How long this pause may be; a pause that is over needs no verdict."""
+        eagerness = endpointer.detection.eagerness
+        model = self._parts.turn_model
+        if model is not None:
+            wait = wait_ms(await model.ended(self._recent.since(0)), eagerness)
+        else:
+            wait = wait_for_words(await self._words_so_far(), eagerness)
+        if pause == self._pause and endpointer.pause_ms:
+            endpointer.wait_ms = wait
+
+    async def _words_so_far(self) -> str:
+        """Of the turn under way; "" if the recogniser cannot tell."""
+        if self._streamed is not None:
+            return "".join(self._streamed.heard)
+        if self._hints is not None:
+            # One that knows its phrases ends none of them in the middle of a sentence.
+            return ""
+        try:
+            sound = self._recent.since(self._began_ms)
+            return await self._parts.transcribe(sound, self._hints, self.wanted)
+        except BridgeError:
+            return ""
 
     def _started(self, event: SpeechStarted) -> None:
         self._began_ms = event.audio_ms

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from bridge.backends.base import Pcm
+from bridge.backends.cascade.ending import SmartTurn
 from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.phrases import Phrases
 from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
@@ -37,6 +38,7 @@ class Parts:
         self.stt = stt or _make_stt(settings.stt)
         self.tts = tts or _make_tts(settings.tts)
         self.phrases = Phrases(self.tts)
+        self.turn_model = SmartTurn(settings.turn_model) if settings.turn_model else None
         self._vad: VadBatch | None = None
         self._started = False
 
@@ -73,6 +75,8 @@ class Parts:
         await self.stt.close()
         await self.tts.close()
         await self.chat.close()
+        if self.turn_model is not None:
+            self.turn_model.close()
         if self._vad is not None:
             self._vad.close()
 

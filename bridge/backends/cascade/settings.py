@@ -45,6 +45,8 @@ class CascadeSettings:
     vad: str = "silero"
     stt: SttSettings = field(default_factory=SttSettings)
     tts: TtsSettings = field(default_factory=TtsSettings)
+    turn_model: str = ""
+    """Path of a Smart Turn ONNX file for semantic_vad."""
     llm_base_url: str = ""
     """Of an OpenAI-compatible server, `/v1` included; unused by `scripted:` models."""
     llm_model: str = "scripted:receptionist"

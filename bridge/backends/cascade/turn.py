@@ -21,7 +21,7 @@ STANDS_OUT_DB = 8.0
 SILENT_DBFS = -100.0
 
 SEMANTIC_SILENCE_MS = {"low": 1200, "medium": 700, "auto": 700, "high": 400}
-"""Without a turn model the eagerness of semantic_vad is how long a pause may be."""
+"""How long a pause may be of which nothing more is known, by the eagerness of semantic_vad."""
 
 
 class State(Enum):
@@ -59,14 +59,16 @@ class TurnDetection:
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
+    eagerness: str = ""
+    """Of semantic_vad; empty: server_vad, which silence alone ends."""
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> "TurnDetection":
         """From a validated `turn_detection` of either type."""
         if fields.get("type") == "semantic_vad":
             eagerness = fields.get("eagerness") or "auto"
-            return cls(silence_duration_ms=SEMANTIC_SILENCE_MS.get(eagerness, 700))
-        known = {name: fields.get(name) for name in cls.__slots__}
+            return cls(silence_duration_ms=SEMANTIC_SILENCE_MS[eagerness], eagerness=eagerness)
+        known = {name: fields.get(name) for name in cls.__slots__ if name != "eagerness"}
         return cls(**{name: value for name, value in known.items() if value is not None})
 
 
@@ -96,6 +98,8 @@ class Endpointer:
         self.agent_speaking = False
         self.min_silence_ms = 0
         """What is being asked for may need longer pauses than the session allows."""
+        self.wait_ms: int | None = None
+        """How long the pause under way may be, where more is known than silence; then forgotten."""
         self.position_ms = position_ms
         self.background = Background()
         self._state = State.QUIET
@@ -107,6 +111,11 @@ class Endpointer:
     def state(self) -> State:
         return self._state
 
+    @property
+    def pause_ms(self) -> int:
+        """How long somebody who was speaking has been silent."""
+        return self._unvoiced * CHUNK_MS if self._state is State.PAUSE else 0
+
     def hear(self, probability: float, level_dbfs: float) -> SpeechStarted | SpeechStopped | None:
         """The next chunk's speech probability and level; what it begins or ends."""
         self.position_ms += CHUNK_MS
@@ -117,6 +126,8 @@ class Endpointer:
         self.background.hear(probability, level_dbfs)
         self._voiced = self._voiced + 1 if voiced else 0
         self._unvoiced = 0 if voiced else self._unvoiced + 1
+        if voiced:
+            self.wait_ms = None
         self._enter(Heard.VOICED if voiced else Heard.UNVOICED)
         if self._state is State.ONSET and self._voiced >= self._onset_chunks:
             self._enter(Heard.ENOUGH_VOICE)
@@ -125,6 +136,7 @@ class Endpointer:
         if self._state is State.PAUSE and self._unvoiced * CHUNK_MS >= self._silence_ms:
             self._enter(Heard.ENOUGH_SILENCE)
             self._stopped_ms = self.position_ms
+            self.wait_ms = None
             return SpeechStopped(self.position_ms)
         return None
 
@@ -139,7 +151,8 @@ class Endpointer:
 
     @property
     def _silence_ms(self) -> int:
-        return max(self.detection.silence_duration_ms, self.min_silence_ms)
+        allowed = self.detection.silence_duration_ms if self.wait_ms is None else self.wait_ms
+        return max(allowed, self.min_silence_ms)
 
     def _enter(self, heard: Heard) -> None:
         self._state = TRANSITIONS[self._state][heard]

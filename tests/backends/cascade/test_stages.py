@@ -30,7 +30,7 @@ from tests.peers.models import CHARACTER_S, Fault, ModelServers
 
 STAGES = ("endpointing_ms", "stt_ms", "first_token_ms", "first_audio_ms", "on_wire_ms")
 APOLOGY = "I am sorry."
-LATE_S = 0.3
+LATE_S = 1.0
 
 
 def with_servers(
@@ -140,7 +140,7 @@ def test_what_fails_twice_is_apologised_for(stage: str, kind: str) -> None:
         assert text(answer) == APOLOGY
         assert len(sound(answer)) / MODEL_RATE == pytest.approx(seconds(APOLOGY), rel=0.05)
         assert caller.turn_times()["apologised"] is True
-        assert took_s < 3.0 + 2 * LATE_S
+        assert took_s < 5.0 + 2 * LATE_S
 
     with ModelServers() as server:
         with_servers(server, use)

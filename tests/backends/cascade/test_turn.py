@@ -113,3 +113,12 @@ def test_every_state_knows_every_chunk() -> None:
     assert set(TRANSITIONS) == set(State)
     for row in TRANSITIONS.values():
         assert {Heard.VOICED, Heard.UNVOICED} <= set(row)
+
+
+def test_a_verdict_on_a_pause_is_good_for_that_pause() -> None:
+    endpointer = Endpointer(TurnDetection(silence_duration_ms=4000, eagerness="auto"))
+    assert len(events(endpointer, (3, 0.9), (6, 0.0))) == 1
+    endpointer.wait_ms = 600
+    assert events(endpointer, (1, 0.9), (30, 0.0)) == []
+    endpointer.wait_ms = 960
+    assert events(endpointer, (1, 0.0)) == [SpeechStopped(41 * 32)]

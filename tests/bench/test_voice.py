@@ -40,11 +40,11 @@ def test_both_peers_lose_the_same_packets() -> None:
 
 def test_a_row_has_medians_of_both_peers() -> None:
     def result(number: int, pesq: float, *, ours: bool) -> Result:
-        said = Score(pesq, pesq + 0.5, 0, 20.0)
+        said = Score(pesq, wide=True, jumps=0, moved_ms=20.0)
         return Result(Take("opus", 5, 3, number, ours), said, said, {"concealed": number})
 
     results = [result(number, 2.0 + number, ours=True) for number in range(3)]
     results += [result(number, 1.0 + number, ours=False) for number in range(3)]
     assert table(results)[2:] == [
-        "| opus wb | 5 % | 3 | 3.50 | 2.50 | 3.50 | 2.50 | 20 ms | 1 |",
+        "| opus wb | 5 % | 3 | 3.00 | 2.00 | 3.00 | 2.00 | 20 ms | 1 |",
     ]

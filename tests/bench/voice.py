@@ -40,12 +40,13 @@ CODECS: dict[str, CodecName] = {
     "PCMA": "PCMA",
     "G722": "G722",
     "opus": "opus",
-    "opus-fec": "opus",
+    "opus-64k-fec": "opus",
 }
-SETTINGS = {"opus-fec": ("opus_inbandfec yes", "opus_packet_loss 10")}
+SETTINGS = {"opus-64k-fec": ("opus_bitrate 64000", "opus_inbandfec yes", "opus_packet_loss 10")}
 CONCEALS = ("module plc.so",)  # baresip's own; Opus has another within
 RATE = 48_000
 LEAD_S, TAIL_S = 0.5, 0.8
+TRIES = 4
 CALLERS = (
     (
         "en-gb",
@@ -129,7 +130,7 @@ _starting = threading.Lock()  # ports that are free may be given to two at a tim
 
 def phone(take: Take, microphone: Path, records: Path, *, answers: bool = False) -> Baresip:
     codec = CODECS[take.codec]
-    records.mkdir()
+    records.mkdir(exist_ok=True)
     settings = (*SETTINGS.get(take.codec, ()), *(() if codec == "opus" else CONCEALS))
     with _starting:
         return Baresip(
@@ -195,8 +196,8 @@ class Studio:
         if take.ours:
             counted = json.loads((self._folder / f"{take.name}.json").read_text())
         else:
-            (up,) = (self._folder / f"{take.name}-up").glob("*-dec.wav")
-        (down,) = (self._folder / f"{take.name}-down").glob("*-dec.wav")
+            up = last_heard(self._folder / f"{take.name}-up")
+        down = last_heard(self._folder / f"{take.name}-down")
         narrow = CODECS[take.codec] in ("PCMU", "PCMA")
         return Result(
             take,
@@ -204,6 +205,10 @@ class Studio:
             judged(self.agents[take.number], down, narrow=narrow),
             counted,
         )
+
+
+def last_heard(records: Path) -> Path:
+    return max(records.glob("*-dec.wav"), key=lambda path: path.stat().st_mtime)
 
 
 def judged(said: Path, heard: Path, *, narrow: bool) -> Score:
@@ -216,7 +221,14 @@ async def record(studio: Studio, takes: Sequence[Take], together: int) -> None:
 
     async def one(take: Take) -> None:
         async with turns:
-            await studio.call(take)
+            for attempt in range(TRIES):
+                try:
+                    await studio.call(take)
+                    break
+                except RuntimeError as error:  # of baresip, whose ports may be taken by then
+                    if attempt == TRIES - 1:
+                        raise
+                    print(f"again: {error}", file=sys.stderr)
         print(".", end="", file=sys.stderr, flush=True)
 
     await asyncio.gather(*map(one, takes))
@@ -228,23 +240,16 @@ def table(results: Sequence[Result]) -> list[str]:
         "| codec | loss | burst | to us | baresip | from us | baresip | moved | concealed |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    kinds = dict.fromkeys((each.take.codec, each.take.loss, each.take.burst) for each in results)
-    for codec, loss, burst in kinds:
-        here = [
-            r for r in results if (r.take.codec, r.take.loss, r.take.burst) == (codec, loss, burst)
-        ]
-        ours = [each for each in here if each.take.ours]
-        theirs = [each for each in here if not each.take.ours]
-        cells = [
-            f"{codec} {'nb' if ours[0].up.wide is None else 'wb'}",
-            f"{loss:g} %",
-            f"{burst:g}",
-        ]
+    for kind in dict.fromkeys(each.take.kind for each in results):
+        ours = [each for each in results if each.take.kind == kind and each.take.ours]
+        theirs = [each for each in results if each.take.kind == kind and not each.take.ours]
+        codec, loss, burst = kind
+        cells = [f"{codec} {'wb' if ours[0].up.wide else 'nb'}", f"{loss:g} %", f"{burst:g}"]
         cells += [
-            f"{median(each.up.told for each in ours):.2f}",
-            f"{median(each.up.told for each in theirs):.2f}" if theirs else "",
-            f"{median(each.down.told for each in ours):.2f}",
-            f"{median(each.down.told for each in theirs):.2f}" if theirs else "",
+            f"{median(each.up.pesq for each in ours):.2f}",
+            f"{median(each.up.pesq for each in theirs):.2f}" if theirs else "",
+            f"{median(each.down.pesq for each in ours):.2f}",
+            f"{median(each.down.pesq for each in theirs):.2f}" if theirs else "",
             f"{median(each.up.moved_ms for each in ours):.0f} ms",
             f"{median(each.counted['concealed'] for each in ours):.0f}",
         ]

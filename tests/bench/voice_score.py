@@ -22,18 +22,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`wide` is None for what was recorded at 8 kHz. `jumps`: places where the delay changed by
-    3 ms and more."""
+    """`jumps`: places where the delay changed by 3 ms and more."""
 
-    narrow: float
-    wide: float | None
+    pesq: float
+    wide: bool
     jumps: int
     moved_ms: float
     """The greatest delay less the smallest."""
-
-    @property
-    def told(self) -> float:
-        return self.narrow if self.wide is None else self.wide
 
 
 def at_rate(pcm: Pcm, rate: int, wanted: int) -> Pcm:
@@ -87,12 +82,12 @@ def score(said: Pcm, heard: Pcm, rate: int, *, narrow: bool) -> Score:
     pesq: Any = importlib.import_module("pesq")
     near, far = at_rate(said, 48_000, NARROW), at_rate(heard, rate, NARROW)
     start = lag(near, far)
-    told = float(pesq.pesq(NARROW, near, cut(far, start, len(near)), "nb"))
-    wide = None
-    if not narrow:
+    if narrow:
+        told = pesq.pesq(NARROW, near, cut(far, start, len(near)), "nb")
+    else:
         spoken, recorded = at_rate(said, 48_000, WIDE), at_rate(heard, rate, WIDE)
-        wide = float(pesq.pesq(WIDE, spoken, cut(recorded, 2 * start, len(spoken)), "wb"))
+        told = pesq.pesq(WIDE, spoken, cut(recorded, 2 * start, len(spoken)), "wb")
     found = delays(near, far, start)
     jumps = sum(abs(b - a) >= MOVED for a, b in pairwise(found))
     moved = 1000 * (max(found) - min(found)) / NARROW if found else 0.0
-    return Score(told, wide, jumps, moved)
+    return Score(float(told), wide=not narrow, jumps=jumps, moved_ms=moved)

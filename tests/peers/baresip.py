@@ -75,8 +75,8 @@ class Baresip:
             f"ctrl_tcp_listen 127.0.0.1:{control}",
             "net_interface 127.0.0.1",
             *([f"snd_path {records}"] if records is not None else []),
+            *settings,  # of two lines for one thing it reads the first
             *OPUS,
-            *settings,
             *(f"module {name}.so" for name in modules),
             "module_tmp account.so",
             "module_app menu.so",
@@ -102,11 +102,14 @@ class Baresip:
         self._buffer = b""
 
     def _connect(self, port: int) -> socket.socket:
-        for _ in range(100):
+        for _ in range(300):
             try:
                 return socket.create_connection(("127.0.0.1", port), 1)
             except OSError:
+                if self._process.poll() is not None:
+                    break  # Another one took a port of ours.
                 time.sleep(0.05)
+        self._process.kill()
         raise RuntimeError("baresip did not open its control port")
 
     def command(self, name: str, parameter: str | None = None) -> None:

@@ -408,17 +408,14 @@ def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _echoed(lines: list[str]) -> list[tuple[str, str]]:
-    """The headers that a refusal says again. Raises SipError when it cannot say them."""
+    """The headers that a refusal says again."""
     found: list[tuple[str, str]] = []
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         canonical = USUAL_NAMES.get(name) or canonical_name(name.rstrip(WHITESPACE))
-        if canonical not in _ECHOED or not colon:
-            continue
-        if len(line) <= MAX_LINE:
+        # Without all of its Vias an answer goes astray; the others may be left out.
+        if canonical in _ECHOED and colon and (len(line) <= MAX_LINE or canonical == "via"):
             found.append((name.rstrip(WHITESPACE), value.strip(WHITESPACE)))
-        elif canonical == "via":
-            raise SipError("Via too long", status=None)
     return found
 
 

@@ -255,10 +255,11 @@ def test_beyond_a_cap_only_what_an_answer_says_again_is_kept(line: bytes, reason
 def test_what_an_answer_cannot_say_again() -> None:
     start, _, rest = INVITE.partition(b"\r\n")
     with pytest.raises(SipError) as caught:
-        parse_message(start + b"\r\nVia: SIP/2.0/UDP h;x=" + b"y" * 9000 + b"\r\n" + rest)
-    assert caught.value.status is None
-    with pytest.raises(SipError):
         parse_message(start + b"\r\n" + LONG_LINES + b"\r\n" + rest)
+    assert caught.value.status is None
+    via = "SIP/2.0/UDP h;x=" + "y" * 9000
+    behind = request(start + b"\r\nVia: " + via.encode() + b"\r\n" + rest)
+    assert make_response(behind, 513).headers.get("via") == via
     long = request(INVITE.replace(b"<sip:+4930555@192.0.2.1>", b"<sip:a>;x=" + b"y" * 9000))
     assert "to" not in make_response(long, 513).headers
 

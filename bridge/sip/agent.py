@@ -236,7 +236,7 @@ class UserAgent(AgentCommands):
         key = server_key(request, "INVITE")
         invite = self._servers.get(key)
         usage = self._invites.get(key)
-        if invite is None or usage is None:
+        if invite is None or usage is None or not self._is_peer(usage.dialog, flow):
             self._refuse(request, flow, 481)
             return
         transaction = NonInviteServerTransaction(request, flow, self, now)
@@ -254,11 +254,13 @@ class UserAgent(AgentCommands):
 
     def _may_speak(self, request: Request, flow: Flow) -> bool:
         """A known call is spoken for by its peer; the right tags alone do not make one."""
-        config = self.config
         call = self._usage_of(request)
         if call is None:
-            return config.admit(flow)
-        dialog = call.dialog_of(request)
+            return self.config.admit(flow)
+        return self._is_peer(call.dialog_of(request), flow)
+
+    def _is_peer(self, dialog: Dialog | None, flow: Flow) -> bool:
+        config = self.config
         if dialog is not None and dialog.has_peer(flow.remote[0]):
             return True
         return config.admit(flow) if config.trusts is None else config.trusts(flow)

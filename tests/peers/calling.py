@@ -58,9 +58,9 @@ def until(
     return found
 
 
-def one_call(service: Service) -> Mapping[str, Any]:
+def one_call(service: Service, timeout_s: float = WAIT_S) -> Mapping[str, Any]:
     """The only one that is up; waited for."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + timeout_s
     while not (active := [call for call in service.calls() if call["state"] == "active"]):
         assert time.monotonic() < deadline, service.calls()
         time.sleep(0.02)

@@ -260,6 +260,10 @@ def _policy(config: Config, now: Callable[[], float], *, any_nonce: bool = False
             caller_ids=tuple(trunk.caller_ids),
             prefixes=tuple(trunk.prefixes),
             private_hosts=trunk.private_hosts,
+            backups=tuple(trunk.backups),
+            failover_s=trunk.failover_s,
+            redirects=trunk.redirects,
+            max_redirects=trunk.max_redirects,
             max_calls=trunk.max_calls,
             max_cps=trunk.max_cps,
         )
@@ -303,6 +307,8 @@ def _registrations(config: Config) -> dict[str, RegistrationConfig]:
             credentials=_credentials(trunk),
             transport=transport,
             user_agent=settings.user_agent,
+            # Who has written down where we are knows better.
+            learns=not config.sip.advertised_address,
         )
     return wanted
 

@@ -49,6 +49,10 @@ class Trunk(Section):
     caller_ids: list[str] = []
     prefixes: list[str] = []
     private_hosts: bool = False
+    backups: list[str] = []
+    failover_s: Annotated[float, Field(gt=0)] = 4.0
+    redirects: Literal["never", "trunk", "any"] = "never"
+    max_redirects: Annotated[int, Field(ge=1, le=10)] = 3
     max_calls: Annotated[int, Field(ge=0)] = 0
     max_cps: Annotated[float, Field(ge=0)] = 0.0
 

@@ -10,7 +10,7 @@ from bridge.calls.refusals import turn_away
 from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError, CallNotFound, ConflictError, RequestError, SipError
 from bridge.legs.base import Leg
-from bridge.legs.sip import DialOrder
+from bridge.legs.exits import DialOrder
 from bridge.legs.sip_leg import SipLeg
 from bridge.sip.uri import NameAddr
 from bridge.tasks import TaskOwner

@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from bridge.calls.extensions import Extensions
 from bridge.calls.sources import SourcePolicy, Strangers
@@ -13,21 +13,24 @@ from bridge.calls.trunks import (
     IpNetwork,
     Trunk,
     Trunks,
+    backups,
     check_headers,
     check_target,
     destination_allowed,
+    is_home,
     is_inside,
     parse_target,
     refuse_control,
 )
 from bridge.errors import RequestError
+from bridge.legs.exits import DialOrder, Goal
 from bridge.legs.refusals import BY_STATUS, Caller, Refusal
-from bridge.legs.sip import DialOrder
 from bridge.legs.sip_leg import LegTerms
 from bridge.sip.digest_gate import DigestGate
 from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request
 from bridge.sip.registrar import Registrar
+from bridge.sip.uri import SipUri
 
 __all__ = ["DROPPED", "CallPolicy", "Dial", "SourcePolicy", "Standing", "read_dial"]
 
@@ -200,6 +203,7 @@ class CallPolicy:
             terms=self._terms(trunk),
             headers=tuple({**trunk.header_out, **dial.headers}.items()),
             credentials=trunk.credentials,
+            **_beyond(trunk, target),
         )
 
     def _to_extension(self, dial: Dial) -> DialOrder:
@@ -267,7 +271,39 @@ class CallPolicy:
             ),
             credentials=trunk.credentials,
             replaces=replaces,
+            **_beyond(trunk, uri),
         )
+
+    def redirected(self, terms: LegTerms, target: str) -> Goal:
+        """Raises RequestError when the trunk does not follow there, or may not call it."""
+        trunk = self._trunks.get(terms.trunk)
+        if trunk is None or trunk.redirects == "never":
+            raise RequestError(f"sip.trunks.{terms.trunk or '<name>'}.redirects is never")
+        uri = check_target(trunk, target, param="Contact", by_peer=True)
+        own = is_home(trunk, uri)
+        if not own and trunk.redirects == "trunk":
+            raise RequestError(f"{uri.host} is no host of trunk {trunk.name}")
+        return Goal(uri, own=own, public_only=not (own or trunk.private_hosts))
+
+
+class _Beyond(TypedDict):
+    own: bool
+    public_only: bool
+    backups: tuple[SipUri, ...]
+    failover_s: float
+    max_redirects: int
+
+
+def _beyond(trunk: Trunk, target: SipUri) -> _Beyond:
+    """What else may be tried than the target, and what its name may lead to."""
+    at_home = is_home(trunk, target)
+    return {
+        "own": at_home or not trunk.uri,
+        "public_only": not (at_home or trunk.private_hosts),
+        "backups": backups(trunk, target),
+        "failover_s": trunk.failover_s,
+        "max_redirects": trunk.max_redirects,
+    }
 
 
 def _yes(found: object) -> str:

@@ -14,18 +14,16 @@ from bridge.errors import ConfigError, OverloadedError, RequestError, SipError
 from bridge.sip.auth import Credentials
 from bridge.sip.digest_gate import ALGORITHMS
 from bridge.sip.message import Request
+from bridge.sip.private import is_private_host, parse_address
 from bridge.sip.uri import SipUri
 
 Srtp = Literal["off", "optional", "required"]
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TARGET = 256
 
 _LEADING_AWAY = {"maddr", "ttl", "method", "lr"}
 _CONTROL = {"\r": "a line break", "\n": "a line break", "\0": "a NUL"}
-# An IPv4 address hides in these, which may be a private one: NAT64, 6to4, Teredo.
-_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "2002::/16", "2001::/32")))
 _SEPARATORS = re.compile(r"[-.()]")
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _NAME = re.compile(r"[A-Za-z0-9+*#._\-]{1,64}")
@@ -66,6 +64,13 @@ class Trunk:
     """Beginnings of numbers that may be called, `*` for any; none by default."""
     private_hosts: bool = False
     """Whether sip: destinations inside private networks may be called."""
+    backups: tuple[str, ...] = ()
+    """URIs of the same provider, tried in turn when those before cannot take a call."""
+    failover_s: float = 4.0
+    """Without any answer, before the next of them is tried."""
+    redirects: Literal["never", "trunk", "any"] = "never"
+    """Which 3xx are followed: to hosts of the trunk, or to whatever `prefixes` allow."""
+    max_redirects: int = 3
     max_calls: int = 0
     """At once; 0 sets no limit."""
     max_cps: float = 0.0
@@ -119,7 +124,7 @@ class Trunks:
         then the one with the narrowest network.
         """
         try:
-            address = _address(source)
+            address = parse_address(source)
         except ValueError:
             return Match(None, (f"{source!r} is not an IP address",))
         reasons: list[str] = []
@@ -205,6 +210,23 @@ def check_target(
     return uri
 
 
+def is_home(trunk: Trunk, target: SipUri) -> bool:
+    """Whether a host is the trunk's own: one that it is called at, or an address it calls from."""
+    homes = {SipUri.parse(uri).host.lower() for uri in (trunk.uri, *trunk.backups) if uri}
+    networks = (_network(trunk, text) for text in trunk.addresses)
+    return target.host.lower() in homes or any(is_inside(target.host, each) for each in networks)
+
+
+def backups(trunk: Trunk, target: SipUri) -> tuple[SipUri, ...]:
+    """The same number elsewhere; who is called at a host of its own has no other."""
+    if not is_home(trunk, target):
+        return ()
+    homes = (SipUri.parse(uri) for uri in trunk.backups)
+    return tuple(
+        SipUri(home.scheme, target.user, home.host, home.port, home.params) for home in homes
+    )
+
+
 def parse_target(target: str, *, param: str) -> SipUri:
     """Raises RequestError."""
     refuse_control(target, param)
@@ -237,24 +259,10 @@ def refuse_control(text: str, param: str) -> None:
 def is_inside(address: str, network: IpNetwork) -> bool:
     """False for what is no address."""
     try:
-        found = _address(address)
+        found = parse_address(address)
     except ValueError:
         return False
     return found.version == network.version and found in network
-
-
-def is_private_host(host: str) -> bool:
-    """Addresses that are not global, and names that only resolve at home."""
-    try:
-        address = _address(host)
-    except ValueError:
-        name = host.rstrip(".").lower()
-        # A name of digits alone is an address to some resolvers: 2130706433, 127.1, 0x7f000001.
-        odd = re.fullmatch(r"[0-9.]+|0x[0-9a-f]+(\.0x[0-9a-f]+|\.[0-9]+)*", name) is not None
-        local = name.endswith((".local", ".localhost", ".internal", ".lan", ".home.arpa"))
-        return odd or local or "." not in name
-    embeds = any(address.version == 6 and address in network for network in _TRANSLATED)
-    return embeds or not address.is_global or address.is_multicast
 
 
 def _best(found: list[tuple[int, Trunk]], reasons: list[str], request: Request | None) -> Match:
@@ -306,12 +314,11 @@ def _check_number(trunk: Trunk, number: str, param: str) -> None:
 def _check(trunk: Trunk) -> None:
     where = f"sip.trunks.{trunk.name}"
     if trunk.uri:
-        try:
-            home = SipUri.parse(trunk.uri)
-        except SipError as error:
-            raise ConfigError(f"{trunk.uri!r} is not a SIP URI", param=f"{where}.uri") from error
-        if not home.is_sip or home.headers:
-            raise ConfigError(f"{trunk.uri!r} is not a SIP URI", param=f"{where}.uri")
+        _check_home(trunk.uri, f"{where}.uri")
+    for uri in trunk.backups:
+        _check_home(uri, f"{where}.backups")
+    if trunk.backups and not trunk.uri:
+        raise ConfigError("backups need a uri before them", param=f"{where}.backups")
     if trunk.register and not (trunk.uri and trunk.credentials):
         raise ConfigError("register needs uri and credentials", param=f"{where}.register")
     if trunk.max_calls < 0 or trunk.max_cps < 0:
@@ -327,6 +334,15 @@ def _check(trunk: Trunk) -> None:
         raise ConfigError(error.message, param=error.param) from error
 
 
+def _check_home(text: str, param: str) -> None:
+    try:
+        home = SipUri.parse(text)
+    except SipError as error:
+        raise ConfigError(f"{text!r} is not a SIP URI", param=param) from error
+    if not home.is_sip or home.headers or not home.host:
+        raise ConfigError(f"{text!r} is not a SIP URI", param=param)
+
+
 def _network(trunk: Trunk, text: str) -> IpNetwork:
     try:
         return ipaddress.ip_network(text, strict=False)
@@ -335,10 +351,3 @@ def _network(trunk: Trunk, text: str) -> IpNetwork:
             f"{text!r} is no network: write 192.0.2.0/24 or 192.0.2.7",
             param=f"sip.trunks.{trunk.name}.addresses",
         ) from error
-
-
-def _address(text: str) -> IpAddress:
-    """Raises ValueError. An IPv4 address seen through a dual-stack socket is one."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped if isinstance(mapped, ipaddress.IPv4Address) else address

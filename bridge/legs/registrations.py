@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from bridge import metrics
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, SipError
 from bridge.sip.agent import UserAgent
 from bridge.sip.events import Flow, RequestDone, RequestId
 from bridge.sip.message import Request
@@ -22,7 +22,7 @@ from bridge.sip.register import (
     SendRegister,
     State,
 )
-from bridge.sip.uri import SipUri
+from bridge.sip.uri import NameAddr, SipUri
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,17 @@ class Registrations:
         self._kick = kick
         self._asked: dict[RequestId, _Asked] = {}
         self._latest: dict[str, Flow] = {}
+        self._routes: dict[str, tuple[str, ...]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = TaskOwner("registrations")
         self._farewell = asyncio.Event()
 
     def states(self) -> Mapping[str, State]:
         return {name: each.state for name, each in self._registrations.items()}
+
+    def service_route(self, trunk: str) -> tuple[str, ...]:
+        """By which proxies the registrar wants our requests to come (RFC 3608)."""
+        return self._routes.get(trunk, ())
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -131,15 +136,24 @@ class Registrations:
                     sent = self._agent.request("OPTIONS", target, flow, self._loop.time())
                     self._asked[sent] = _Asked(trunk, None)
                     self._kick()
-            case Registered(target, expires_s, _, _, _, refreshed):
+            case Registered(target, expires_s, service_route, _, public_address, refreshed):
+                self._routes[trunk] = tuple(filter(_is_loose, service_route))
+                self._learn(trunk, public_address)
                 fields = {"trunk": trunk, "registrar": target, "expires_s": expires_s}
                 log.log(logging.DEBUG if refreshed else logging.INFO, "registered", extra=fields)
             case RegistrationFailed(target, status, reason, retry_at):
+                self._routes.pop(trunk, None)
                 retry_s = None if retry_at is None else round(retry_at - self._loop.time(), 1)
                 fields = {"trunk": trunk, "registrar": target, "status": status, "why": reason}
                 log.warning("registration failed", extra={**fields, "retry_s": retry_s})
             case Closed():
                 log.info("registration ended", extra={"trunk": trunk})
+
+    def _learn(self, trunk: str, seen: tuple[str, int | None] | None) -> None:
+        """Behind a NAT we are where the registrar sees us, for it and what is there besides."""
+        flow = self._latest.get(trunk)
+        if flow is not None and seen is not None and self._registrations[trunk].config.learns:
+            self._agent.learn(flow, seen)
 
     async def _send(self, trunk: str, target: str, request: Request) -> None:
         try:
@@ -175,3 +189,10 @@ class Registrations:
             # The loop may be early by its clock's resolution.
             registration.handle_timer(max(due, self._loop.time()))
         self._pump()
+
+
+def _is_loose(route: str) -> bool:
+    try:
+        return NameAddr.parse(route).uri.loose_routing
+    except SipError:
+        return False

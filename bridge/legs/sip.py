@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bridge.errors import BridgeError, ConfigError, NotFoundError, OverloadedError, SdpError
+from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
 from bridge.ids import random_base62
+from bridge.legs.exits import DialOrder, Exits, Goal, Way
+from bridge.legs.hunt import Hunt
 from bridge.legs.refusals import Caller, Refusal, RefusalLog, compare_media, refusal
 from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, MediaPatience, SipLeg
@@ -20,7 +22,6 @@ from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.agent import UserAgent
 from bridge.sip.agent_config import AgentConfig, forget_nothing
-from bridge.sip.auth import Credentials
 from bridge.sip.body import session_description
 from bridge.sip.dns import Resolver
 from bridge.sip.events import (
@@ -29,11 +30,11 @@ from bridge.sip.events import (
     Event,
     Flow,
     IncomingCall,
+    OutgoingAnswered,
     RequestDone,
     UsageId,
 )
 from bridge.sip.message import Rejection, Request, Response
-from bridge.sip.outgoing import OutgoingInvite
 from bridge.sip.register import RegistrationConfig
 from bridge.sip.registrar import Registrar
 from bridge.sip.resolver import ResolveError
@@ -111,29 +112,9 @@ class Policy(Protocol):
         """A call on these terms is over."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class DialOrder:
-    """A call to make. `caller` is the user part of From; empty shows our host alone."""
-
-    target: SipUri
-    caller: str
-    terms: LegTerms
-    headers: tuple[tuple[str, str], ...] = ()
-    credentials: Credentials | None = None
-    replaces: str = ""
-    """The dialog whose place the call takes over there (RFC 3891)."""
-    registered: bool = False
-    """To a phone that registered with us, by the way it came."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """Where one call is sent: the Request-URI, the flows to try and the Route."""
-
-    uri: SipUri
-    flows: tuple[Flow, ...]
-    routes: tuple[str, ...] = ()
+    def redirected(self, terms: LegTerms, target: str, /) -> Goal:
+        """Whom to call for a Contact of a 3xx. Raises RequestError when it is not followed."""
+        ...
 
 
 class SipLegs:
@@ -165,6 +146,8 @@ class SipLegs:
         self._rng = rng
         self._paths: SipPaths | None = None
         self._legs: dict[UsageId, SipLeg] = {}
+        self._hunts: dict[SipLeg, Hunt] = {}
+        """Calls of ours that nobody has taken yet."""
         self._tasks = TaskOwner("sip")
         self._resolver = Resolver(rng)
         self._registrar = registrar = policy.registrar
@@ -187,6 +170,14 @@ class SipLegs:
         )
         self.registrations = Registrations(
             registrations or {}, agent=self.agent, flows=self._flows, kick=self.kick, rng=rng
+        )
+        self._exits = Exits(
+            self.agent,
+            host=settings.advertised_address,
+            registrar=registrar,
+            routing=self.registrations,
+            flows=self._flows,
+            now=self.now,
         )
         ours = {name: (settings.host, port) for name, port in settings.ports.items()}
         self._transport: SipTransport[Event] = SipTransport(
@@ -243,7 +234,7 @@ class SipLegs:
         self.agent.drain()
 
     async def close(self) -> None:
-        for leg in list(self._legs.values()):
+        for leg in self._all():
             await leg.hangup()
         if self._paths is not None:
             await self._paths.close()
@@ -253,7 +244,10 @@ class SipLegs:
         await self._transport.close()
 
     def __len__(self) -> int:
-        return len(self._legs)
+        return len(self._all())
+
+    def _all(self) -> set[SipLeg]:
+        return {*self._legs.values(), *self._hunts}
 
     # For the legs
 
@@ -271,6 +265,8 @@ class SipLegs:
 
     def forget(self, leg: SipLeg) -> None:
         self._legs.pop(leg.usage, None)
+        if (hunt := self._hunts.pop(leg, None)) is not None:
+            hunt.stop()
         if leg.stream is not None:
             self._plane.remove(leg.stream)
         leg.media.close()
@@ -285,7 +281,12 @@ class SipLegs:
         elif isinstance(event, RequestDone):
             self.registrations.done(event)
         elif leg := self._legs.get(event.usage):
-            leg.happened(event)
+            hunt = self._hunts.get(leg)
+            told = event if hunt is None else hunt.happened(event)
+            if isinstance(event, OutgoingAnswered):
+                self._hunts.pop(leg, None)
+            if told is not None:
+                leg.happened(told)
         elif self._paths is not None and isinstance(event, CallCancelled | CallEnded):
             self._paths.gone(event.usage)
 
@@ -386,45 +387,42 @@ class SipLegs:
         Raises:
             OverloadedError: no port, or nowhere to send it.
             NotFoundError: a phone of ours that is not registered.
+            RequestError: a name that leads into a private network.
             SdpError: keys are required, and would pass in the clear.
             SipError: a value that cannot stand in a message.
         """
-        way = self._to_phone(order.target) if order.registered else None
-        way = way or _Way(order.target, await self._flows(order.target))
-        secure = way.flows[0].transport in SECURE
-        media = self._media(order.terms, way.flows[0], await self._path_to(way, order.terms))
-        host = self.settings.advertised_address
+        ways, later = await self._exits.first(order)
+        ways = _of_one_kind(ways)
+        # Keys in the clear would be worth nothing: no way back from TLS.
+        secure = all(way.is_secure for way in ways)
+        flow = next((way for way in ways if not way.is_secure), ways[0]).flows[0]
+        media = self._media(order.terms, flow, await self._path_to(flow, order.terms))
         try:
             leg = SipLeg(self, media, direction="outbound", terms=order.terms)
-            leg.usage = self.agent.invite(
-                OutgoingInvite(
-                    str(way.uri),
-                    # Keys in the clear would be worth nothing: no way back from TLS.
-                    tuple(flow for flow in way.flows if (flow.transport in SECURE) == secure),
-                    from_=f"<sip:{order.caller}@{host}>" if order.caller else f"<sip:{host}>",
-                    to=f"<{order.target}>",
-                    headers=(*(("Route", route) for route in way.routes), *order.headers),
-                    body=leg.description,
-                    credentials=order.credentials,
-                    replaces=order.replaces,
-                    contact_user=order.caller,
-                    session_expires=SESSION_EXPIRES_S,
-                ),
-                self.now(),
+            hunt = Hunt(
+                leg,
+                order,
+                self._exits,
+                policy=self._policy,
+                legs=self._legs,
+                tasks=self._tasks,
+                secure=secure,
+                kick=self.kick,
             )
+            hunt.begin(ways, later)
         except BridgeError:
             media.close()
             raise
-        self._legs[leg.usage] = leg
+        self._hunts[leg] = hunt
         # The owner sets itself as listener before the first event can come.
         self._transport.kick_soon()
         return leg
 
-    async def _path_to(self, way: _Way, terms: LegTerms) -> SipPath | None:
+    async def _path_to(self, flow: Flow, terms: LegTerms) -> SipPath | None:
         """A browser takes nothing else."""
         if self._paths is None or terms.srtp == "off":
             return None
-        by_browser = way.flows[0].transport in BROWSERS
+        by_browser = flow.transport in BROWSERS
         return await self._paths.opened(offers=True) if by_browser else None
 
     async def _flows(self, target: SipUri) -> tuple[Flow, ...]:
@@ -440,17 +438,6 @@ class SipLegs:
                 f"no transport of ours reaches {target.host}", code="destination_unreachable"
             )
         return flows
-
-    def _to_phone(self, target: SipUri) -> _Way:
-        """Raises NotFoundError."""
-        assert self._registrar is not None
-        bindings = self._registrar.lookup(target, self.now())
-        if not bindings:
-            raise NotFoundError(
-                f"{target} is not registered", code="not_registered", param="transport.destination"
-            )
-        latest = bindings[0]
-        return _Way(latest.contact.uri, (latest.flow,), latest.path)
 
     def _register(self, request: Request, flow: Flow) -> Response:
         assert self._registrar is not None
@@ -482,3 +469,10 @@ def _tls_files(settings: SipSettings) -> TlsFiles | None:
         private_key=Path(settings.tls_private_key) if settings.tls_private_key else None,
         authority=Path(settings.tls_authority) if settings.tls_authority else None,
     )
+
+
+def _of_one_kind(ways: tuple[Way, ...]) -> tuple[Way, ...]:
+    """Browsers are offered other media than phones: those ring that are like the latest to
+    register."""
+    browsers = ways[0].flows[0].transport in BROWSERS
+    return tuple(way for way in ways if (way.flows[0].transport in BROWSERS) == browsers)

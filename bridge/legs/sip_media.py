@@ -148,6 +148,10 @@ class SipMedia:
             refused=stats.refused,
         )
 
+    def signalled_from(self, host: str) -> None:
+        """The far end is there, and not where the call was sent first."""
+        self._settings = replace(self._settings, signalling=host)
+
     def answer(self, body: bytes) -> bytes:
         """To an offer, the first or another one."""
         answered = answer(

@@ -61,6 +61,11 @@ class AgentCommands(AgentCore):
         self._outgoing[usage] = OutgoingCall(usage, call, self, now)
         return usage
 
+    def is_heard(self, usage: UsageId) -> bool:
+        """Whether anything has come back for a call of ours; a 100 is enough."""
+        call = self._outgoing.get(usage)
+        return call is None or call.heard
+
     def acknowledge_offer(self, usage: UsageId, body: bytes, now: float) -> None:
         """Our answer to an offer that came in OutgoingAnswered or ReofferDone."""
         if call := self._usages.get(usage):

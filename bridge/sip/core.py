@@ -17,6 +17,7 @@ from bridge.sip.client_transaction import (
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import Event, Flow, UsageId
 from bridge.sip.message import Rejection, Request, make_response
+from bridge.sip.private import parse_address
 from bridge.sip.reasons import REASONS
 from bridge.sip.server_transaction import (
     MergeKey,
@@ -46,6 +47,7 @@ class AgentCore:
         self._servers: dict[ServerKey, ServerTransaction] = {}
         self._clients: dict[ClientKey, ClientTransaction] = {}
         self._merging: dict[MergeKey, ServerKey] = {}
+        self._learned: dict[tuple[str, str], tuple[str, int]] = {}
         self._outbox: list[Sent] = []
         self._events: list[Event] = []
 
@@ -201,5 +203,18 @@ class AgentCore:
         response = make_response(request, status, reason=reason, to_tag=tag, headers=headers)
         self.send(reply_flow(request, flow), bytes(response))
 
+    def learn(self, flow: Flow, seen: tuple[str, int | None]) -> None:
+        """How whoever is at the other end of a flow sees us (RFC 3581): so we name ourselves to
+        that host from now on. No port: the one we have advertised."""
+        host, port = seen
+        _, own = self.config.contacts.get(flow.transport, flow.local)
+        try:
+            address = str(parse_address(host))
+        except ValueError:
+            return
+        self._learned[flow.transport, flow.remote[0]] = address, port or own
+
     def _advertised(self, flow: Flow) -> tuple[str, int]:
+        if learned := self._learned.get((flow.transport, flow.remote[0])):
+            return learned
         return self.config.contacts.get(flow.transport, flow.local)

@@ -142,6 +142,8 @@ class OutgoingCall:
         self.host = host
         self.state = OutgoingState.CALLING
         self.early: dict[str, EarlyDialog] = {}
+        self.heard = False
+        """Something came back by the flow in use."""
         self._call = call
         self._flows = list(call.flows)
         self.flow = self._flows.pop(0)
@@ -182,6 +184,7 @@ class OutgoingCall:
     # What the peer wants
 
     def response_received(self, response: Response, now: float) -> None:
+        self.heard = True
         if response.status < 200:
             self._progress(response, now)
         elif response.status < 300:
@@ -309,6 +312,7 @@ class OutgoingCall:
         if not self._flows:
             return False
         self.flow = self._flows.pop(0)
+        self.heard = False
         self._again(now)
         return True
 

@@ -7,18 +7,20 @@ back-off of RFC 5626. The owner sends what `take` hands out, reports what comes 
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 
 from bridge.errors import SipError
 from bridge.sip.auth import Credentials
 from bridge.sip.grammar import Params, parse_number
 from bridge.sip.message import Headers, Request, Response
+from bridge.sip.private import parse_address
 from bridge.sip.register_auth import KnownChallenges
 from bridge.sip.uri import NameAddr, SipUri
 
 MAX_EXPIRES_S = 86_400
 MAX_RETRY_AFTER_S = 3600.0
+MAX_MOVES = 5  # a NAT that shows another port each time would have us register for ever
 REFRESH_AT = 0.9  # of what was granted, but leaving time for one request to time out
 TIME_OUT_S = 32.0
 LOST_FLOW_S = (0.1, 2.0)  # soon, yet not everybody at once when a registrar restarts
@@ -122,6 +124,8 @@ class RegistrationConfig:
     """A `urn:uuid:…` that outlives restarts: lets the registrar replace our old binding."""
     transport: str = "udp"
     keepalive: bool = True
+    learns: bool = False
+    """Where the registrar sees us is where we are: it is told to call us there (RFC 3581)."""
     retry_s: float = 30.0
     max_retry_s: float = 1800.0
     user_agent: str = ""
@@ -196,6 +200,10 @@ class Registration:
         """When our binding lapses by itself; None when there is none."""
         self._rng = rng
         self._uri = config.registrar or str(SipUri(aor.scheme, "", aor.host, aor.port))
+        self._contact = config.contact
+        self._left = ""
+        """A contact that is not ours any more, until the registrar has forgotten it."""
+        self._moves = 0
         self._targets = config.targets or (self._uri,)
         self._target = 0
         self._failed = 0
@@ -312,7 +320,7 @@ class Registration:
             contacts = response.contacts
         except SipError:
             contacts = []
-        ours = [found for found in contacts if _same(found.uri, self.config.contact)]
+        ours = [found for found in contacts if _same(found.uri, self._contact)]
         for found in ours or contacts[:1]:
             try:
                 return parse_number(found.params.get("expires") or "", MAX_EXPIRES_S + 1)
@@ -339,6 +347,9 @@ class Registration:
             self._ping_s = _ping_interval(response, self._ping_s)
             self._ping_due = now + self._rng.uniform(*self._ping_s)
         via = response.top_via
+        self._left = ""
+        if self.config.learns and self._moves < MAX_MOVES:
+            self._move(via.received or via.host, via.rport, now)
         self._outputs.append(
             Registered(
                 self.target,
@@ -349,6 +360,20 @@ class Registration:
                 refreshed,
             )
         )
+
+    def _move(self, host: str, port: int | None, now: float) -> None:
+        """A NAT stands between: register once more, with the address on its far side."""
+        contact = SipUri.parse(self._contact)
+        try:
+            address = str(parse_address(host))
+        except ValueError:
+            return
+        if (address, port or contact.port) == (contact.host, contact.port):
+            return
+        self._moves += 1
+        self._left = self._contact
+        self._contact = str(replace(contact, host=address, port=port or contact.port, text=""))
+        self._due = now
 
     def _back_off(self, now: float) -> None:
         """The next registrar at once; when all have failed, all again after a while."""
@@ -383,7 +408,8 @@ class Registration:
             ("To", f"<{config.aor}>"),
             ("Call-ID", self._sip_call_id),
             ("CSeq", f"{self._cseq} REGISTER"),
-            ("Contact", f"<{config.contact}>{self._contact_params(expires)}"),
+            ("Contact", f"<{self._contact}>{self._contact_params(expires)}"),
+            *([("Contact", f"<{self._left}>;expires=0")] if self._left else []),
             ("Expires", str(expires)),
             ("Supported", "path, outbound" if config.instance else "path"),
         ]

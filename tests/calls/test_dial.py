@@ -13,7 +13,7 @@ from bridge.calls.trunks import Trunk
 from bridge.errors import BackendError, ConflictError, OverloadedError, RequestError
 from bridge.ids import CallId
 from bridge.legs.base import Leg, LegResult
-from bridge.legs.sip import DialOrder
+from bridge.legs.exits import DialOrder
 from bridge.sessions.clients import SidebandClient
 from bridge.sip.auth import Credentials
 from tests import virtual

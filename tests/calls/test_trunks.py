@@ -8,11 +8,11 @@ from bridge.calls.trunks import (
     check_headers,
     check_target,
     destination_allowed,
-    is_private_host,
 )
 from bridge.errors import ConfigError, OverloadedError, RequestError
 from bridge.sip.auth import Credentials
 from bridge.sip.message import Headers, Request
+from bridge.sip.private import is_private_host
 
 TWILIO = Trunk(
     "twilio",

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.calls.trunks import Trunk
 from bridge.errors import SdpError
-from bridge.legs.sip import DialOrder
+from bridge.legs.exits import DialOrder
 from bridge.legs.sip_leg import LegTerms
 from bridge.sip.uri import SipUri
 from tests import virtual

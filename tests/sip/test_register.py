@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bridge.errors import SipError
+from bridge.sip.message import Request, Response
 from bridge.sip.register import (
+    MAX_MOVES,
     TABLE,
     Closed,
     Input,
@@ -372,3 +374,54 @@ def test_headers_cannot_be_injected() -> None:
     registration.start(0.0)
     with pytest.raises(SipError):
         bytes(sent_by(registration))
+
+
+def seen_at(sent: Request, address: str, port: int) -> Response:
+    """A 200 of a registrar that has seen us there."""
+    via = f"SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx;received={address};rport={port}"
+    answered = reply(sent, 200, ("Expires", "3600"))
+    return replace(answered, headers=answered.headers.replaced("Via", via))
+
+
+def test_behind_a_nat_it_registers_where_it_is_seen() -> None:
+    registration = make(replace(CONFIG, learns=True))
+    registration.start(0.0)
+    registration.receive(seen_at(sent_by(registration), "203.0.113.9", 40_000), 1.0)
+    assert isinstance(only(registration), Registered)
+    assert due(registration) == 1.0
+    registration.handle_timer(1.0)
+    moved = sent_by(registration)
+    assert moved.headers.get_all("contact") == [
+        "<sip:1000@203.0.113.9:40000>;expires=3600",
+        "<sip:1000@192.0.2.1:5060>;expires=0",
+    ]
+    registration.receive(seen_at(moved, "203.0.113.9", 40_000), 2.0)
+    assert isinstance(only(registration), Registered)
+    # It stays there, and what it takes back is the new one.
+    assert due(registration) > 1000
+    registration.close(3.0)
+    assert sent_by(registration).headers.get_all("contact") == [
+        "<sip:1000@203.0.113.9:40000>;expires=0"
+    ]
+
+
+def test_a_nat_that_moves_it_each_time_is_not_followed_for_ever() -> None:
+    registration = make(replace(CONFIG, learns=True))
+    registration.start(0.0)
+    now = 0.0
+    for port in range(40_000, 40_100):
+        registration.receive(seen_at(sent_by(registration), "203.0.113.9", port), now)
+        assert isinstance(only(registration), Registered)
+        if due(registration) > now:
+            break
+        registration.handle_timer(now)
+    assert port - 40_000 == MAX_MOVES
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "a-name.example"])
+def test_nothing_is_learned(address: str) -> None:
+    registration = make(replace(CONFIG, learns=True))
+    registration.start(0.0)
+    registration.receive(seen_at(sent_by(registration), address, 5060), 0.0)
+    assert isinstance(only(registration), Registered)
+    assert due(registration) > 1000

@@ -101,12 +101,14 @@ def test_silence_comes_fast_and_the_model_is_told_what_was_heard(judge: Judge) -
         await asyncio.sleep(2.0)
         phone.say(speech.samples("Repeat please."))
         measured = [await one(phone, sideband) for _ in range(TIMES)]
+        told.extend(service.calls()[0]["barge_ins"][-TIMES:])
         phone.hangup()
         await asyncio.wait_for(reading, 5)
         judge.hear(event for _, event in sideband.events)
         await phone.close()
         return measured
 
+    told: list[dict[str, float]] = []
     with Service() as service:
         measured = asyncio.run(scenario(service))
     onset = p95([m.onset_ms for m in measured])
@@ -116,6 +118,12 @@ def test_silence_comes_fast_and_the_model_is_told_what_was_heard(judge: Judge) -
         f"\n{len(measured)} barge-ins, p95: voice onset to last old packet {onset} ms, "
         f"speech_started to last old packet {decision} ms, truncation error {truncation} ms"
     )
+    # By our own packets: what the service keeps must be what the phone saw.
+    kept = p95([each["decision_ms"] for each in told]), p95([each["onset_ms"] for each in told])
+    print(f"by the call's record: voice onset {kept[1]} ms, decision {kept[0]} ms")
+    assert len(told) == len(measured)
+    assert kept[0] <= 150
+    assert abs(kept[1] - onset) <= 150
     assert onset <= 500
     assert decision <= 150
     assert truncation <= 40

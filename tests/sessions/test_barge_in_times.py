@@ -15,7 +15,7 @@ PREFIX_MS = 300
 class Told:
     def __init__(self, stage: Stage) -> None:
         self.records: list[Mapping[str, Any]] = []
-        stage.owner.session_barge_in = self.records.append  # type: ignore[method-assign]
+        stage.owner.session_barge_in = self.records.append  # type: ignore[assignment,method-assign]
 
 
 def hear(stage: Stage, ms: int) -> None:

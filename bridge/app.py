@@ -37,6 +37,7 @@ from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.media.clock import MediaClock
+from bridge.media.comfort import ComfortNoise
 from bridge.media.plane import MediaPlane
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
@@ -141,7 +142,8 @@ async def running(config: Config) -> AsyncIterator[Running]:
         stack.callback(poller.close)
         rtp_host = config.rtp.host or config.sip.host
         ports = PortPool(rtp_host, config.rtp.port_min, config.rtp.port_max)
-        plane = MediaPlane()
+        noise_dbfs = config.rtp.comfort_noise_dbfs
+        plane = MediaPlane(comfort=ComfortNoise(noise_dbfs) if noise_dbfs else None)
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)

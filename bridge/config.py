@@ -89,6 +89,7 @@ class Rtp(Section):
     port_max: Port = 29999
     advertised_address: str = ""
     codecs: list[CodecName] = ["opus", "G722", "PCMU", "PCMA"]
+    comfort_noise_dbfs: Annotated[float, Field(ge=-90, le=0)] = 0.0
 
 
 class WebRtc(Section):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME
+from bridge.media.comfort import ComfortNoise
 from bridge.media.hearing import G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
 from bridge.media.lane import MARKER, TAIL, G711Lane
@@ -110,7 +111,9 @@ class _Phase:
 class MediaPlane:
     """Every stream of the process. `slot` is called 200 times a second, or `tick` 50 times."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, comfort: ComfortNoise | None = None) -> None:
+        """`comfort`: what calls hear while the model has nothing to say."""
+        self._comfort = comfort
         self.on_busy: Callable[[], None] | None = None
         """Called when the first stream has come."""
         self._phases = [_Phase() for _ in range(PHASES)]
@@ -236,6 +239,7 @@ class MediaPlane:
         self._place(stream, phase)
 
     def _enter(self, stream: AudioStream) -> None:
+        stream.comfort = self._comfort
         stream.on_changed = self._changed
         stream.on_arrived = self._arrived_at
         place, phase = min(enumerate(self._phases), key=lambda each: len(each[1].streams))

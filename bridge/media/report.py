@@ -66,6 +66,7 @@ class MediaReport:
                 "late": stats.packets_late,
                 "duplicates": stats.duplicates,
                 "dropped": stats.dropped,
+                "flooded": stats.flooded,
                 "bad": stats.bad_packets,
                 "concealed": stats.concealed,
                 "loss": round(self.loss_received, 4),

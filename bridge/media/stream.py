@@ -8,7 +8,9 @@ from typing import Protocol
 from bridge.audio.codecs import Codec
 from bridge.audio.frames import Pcm
 from bridge.errors import RtpError
+from bridge.media.comfort import ComfortNoise
 from bridge.media.dialler import Dialler
+from bridge.media.flood import RateCap
 from bridge.media.inbound import G711Inbound, inbound_for
 from bridge.media.keys import KeyFilter, Source
 from bridge.media.outbound import OpusTerms
@@ -32,6 +34,9 @@ MARKER = 0x80
 COMFORT_NOISE = 13  # RFC 3389: static at 8 kHz, and sent without being negotiated
 
 
+_NEVER: float | None = None
+
+
 class Wire(Protocol):
     """Where packets go: a UDP socket, or SRTP over somebody else's. Never raises."""
 
@@ -53,6 +58,8 @@ class StreamStats:
     duplicates: int
     dropped: int
     """Thrown away to bring the delay down after an outage."""
+    flooded: int
+    """Beyond what one source may send."""
     restarts: int
     concealed: int
     """Gaps filled, mostly of one frame."""
@@ -99,8 +106,7 @@ class AudioStream:
         """Read when the plane takes the stream or its codec changes."""
         self.ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self.playout = Playout()
-        self.held = False
-        self.closed = False
+        self.held = self.closed = False
         self.on_frame: Callable[[Pcm], None] | None = None
         self.on_digit: Callable[[str], None] | None = None
         self.on_changed: Callable[[AudioStream], None] | None = None
@@ -113,6 +119,8 @@ class AudioStream:
         self.keys = KeyFilter()
         self.dialler: Dialler | None = None
         """While digits are sent."""
+        self.comfort: ComfortNoise | None = None
+        """What is sent while there is nothing to say; None: silence."""
         self.inbound = inbound_for(codec)
         self.packets_sent = 0
         self.octets_sent = 0
@@ -120,12 +128,11 @@ class AudioStream:
         self._dtmf = DtmfReceiver(telephone_event_rate)
         self._former: tuple[int, Callable[[bytes], bytes]] | None = None
         self._reception: Reception | None = None
-        self._packets_received = 0
-        self._bad_packets = 0
+        self._packets_received = self._bad_packets = self._flooded = 0
+        self._cap = RateCap()
         self._round_trip_ms: float | None = None
         self._told: ReportBlock | None = None
-        self._first_received_at: float | None = None
-        self.last_received_at: float | None = None
+        self._first_received_at = self.last_received_at = _NEVER
         self.last_control_at: float | None = None
         """When RTCP came."""
 
@@ -136,18 +143,7 @@ class AudioStream:
         except RtpError:
             self._bad_packets += 1
             return
-        payload_type = packet.payload_type
-        timestamp: int | None = None
-        if payload_type == self.payload_type:
-            timestamp = packet.timestamp
-            self._jitter.push(packet)
-        elif payload_type in (self.telephone_event, COMFORT_NOISE):
-            self._jitter.skip(packet)
-        elif self._former is not None and payload_type == self._former[0]:
-            timestamp = packet.timestamp
-            self._jitter.push(replace(packet, payload=self._former[1](packet.payload)))
-        else:
-            self._bad_packets += 1
+        if not self._take(packet, now):
             return
         self._packets_received += 1
         if self._first_received_at is None:
@@ -161,12 +157,31 @@ class AudioStream:
         # The jitter buffer decides when another SSRC is a new source and when a stray packet.
         if reception is None or reception.ssrc != packet.ssrc == self._jitter.ssrc:
             reception = self._reception = Reception(self.codec.clock_rate, ssrc=packet.ssrc)
+        sounds = packet.payload_type not in (self.telephone_event, COMFORT_NOISE)
         if packet.ssrc == reception.ssrc:
+            timestamp = packet.timestamp if sounds else None
             reception.received(packet.sequence_number, timestamp, now)
-        if payload_type == self.telephone_event and packet.ssrc == self._jitter.ssrc:
+        if packet.payload_type == self.telephone_event and packet.ssrc == self._jitter.ssrc:
             event = self._dtmf.receive(packet)
             if event is not None:
                 self.press("event", event.digit, now)
+
+    def _take(self, packet: RtpPacket, now: float) -> bool:
+        """Into the jitter buffer; a packet that is not wanted is counted."""
+        payload_type, jitter = packet.payload_type, self._jitter
+        if payload_type == self.payload_type:
+            if packet.ssrc == jitter.ssrc and not self._cap.admits(now):
+                self._flooded += 1
+                return False
+            jitter.push(packet)
+        elif payload_type in (self.telephone_event, COMFORT_NOISE):
+            jitter.skip(packet)
+        elif self._former is not None and payload_type == self._former[0]:
+            jitter.push(replace(packet, payload=self._former[1](packet.payload)))
+        else:
+            self._bad_packets += 1
+            return False
+        return True
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """One compound packet. A bad one is counted."""
@@ -230,7 +245,8 @@ class AudioStream:
         if self.held or self.closed:
             return None
         if self.dialler is None:
-            return self.playout.read()
+            frame = self.playout.read()
+            return frame if frame is not None or self.comfort is None else self.comfort.frame()
         if self.telephone_event is not None:
             return None
         frame = self.dialler.tone()
@@ -310,6 +326,7 @@ class AudioStream:
             packets_late=jitter.late,
             duplicates=jitter.duplicates,
             dropped=jitter.dropped,
+            flooded=self._flooded,
             restarts=jitter.restarts,
             concealed=self.inbound.concealed,
             delay_ms=self._jitter.delay_ms,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.e2e.upstream_drops import wave
 from tests.e2e.upstream_faults import cell
 from tests.peers.phone import Phone
 from tests.peers.upstream import Upstream
@@ -20,7 +21,7 @@ from tests.peers.upstream_calls import (
     loud_ms,
     staged,
 )
-from tests.peers.upstream_rules import FaultKind
+from tests.peers.upstream_rules import Fault, FaultKind
 
 pytestmark = pytest.mark.e2e
 
@@ -121,12 +122,12 @@ def test_what_a_fault_costs_and_leaves(event: str, fault: FaultKind, gap_ms: int
 
 def test_ten_calls_survive_the_loss_of_their_model() -> None:
     async def scenario(stage: Stage) -> None:
-        phones = await asyncio.gather(*(turn(stage) for _ in range(10)))
-        gaps = sorted(longest_gap_ms(phone) for phone in phones)
+        drops = await wave(stage.upstream, ("127.0.0.1", stage.sip_port), 10)
+        gaps = sorted(drop.hole_ms for drop in drops)
         print(f"\nlongest gaps in ms: {gaps}")
-        assert all(loud_ms(phone) >= 1900 for phone in phones)
+        assert all(drop.survived and drop.heard_ms >= 1900 for drop in drops)
 
-    play(scenario, session__instructions="fault=die@response.output_audio.delta#4")
+    play(scenario, Upstream(fault=Fault("die", "response.output_audio.delta", 4)))
 
 
 @pytest.mark.parametrize(("status", "answer"), [(401, 503), (429, 480), (503, 503)])

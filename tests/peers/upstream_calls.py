@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from bridge.app import Running, running
 from bridge.settings import load
-from tests.peers.phone import Phone
+from tests.peers.phone import Phone, decode
 from tests.peers.upstream import Upstream
 from tests.ports import free_port
 
@@ -161,15 +161,6 @@ def loud_ms(phone: Phone) -> int:
     return int((levels(phone) > LOUD).sum() * FRAME_MS)
 
 
-async def until_heard(phone: Phone, ms: int, timeout_s: float) -> bool:
-    """Whether so much of answers has been heard in time, and half a second of quiet after it."""
-
-    def happened() -> bool:
-        return loud_ms(phone) >= ms and not (levels(phone)[-25:] > LOUD).any()
-
-    return await until(happened, timeout_s)
-
-
 @dataclass
 class Conversation:
     """A caller's turns, and how long it waited for answers."""
@@ -177,6 +168,21 @@ class Conversation:
     phone: Phone
     spoken_until: list[float] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)
+    _levels: list[float] = field(default_factory=list)
+
+    @property
+    def levels(self) -> list[float]:
+        """Mean loudness of each packet."""
+        for packet in self.phone.packets[len(self._levels) :]:
+            self._levels.append(float(np.abs(decode(packet.payload).astype(float)).mean()))
+        return self._levels
+
+    def heard_ms(self) -> int:
+        """Of answers."""
+        return sum(level > LOUD for level in self.levels) * FRAME_MS
+
+    def silent(self, ms: int = 500) -> bool:
+        return max(self.levels[-ms // FRAME_MS :], default=0.0) < LOUD
 
     async def speak(self, seconds: float = 1.0) -> None:
         self.asked_at.append(self.phone.loop.time())
@@ -186,14 +192,14 @@ class Conversation:
 
     async def turn(self, *, answer_ms: int = 2000, timeout_s: float = 20.0) -> bool:
         """Whether the answer came."""
-        before = loud_ms(self.phone)
+        wanted = self.heard_ms() + int(answer_ms * 0.95)
         await self.speak()
-        return await until_heard(self.phone, before + int(answer_ms * 0.95), timeout_s)
+        return await until(lambda: self.heard_ms() >= wanted and self.silent(), timeout_s)
 
     def waits_ms(self, level: float = LOUD) -> list[int]:
         """Of each turn: the longest time without an answer, before it began or within it."""
         times = np.array([packet.arrived_at for packet in self.phone.packets])
-        loud = levels(self.phone)[: len(times)] > level
+        loud = np.array(self.levels[: len(times)]) > level
         ends = [*self.asked_at[1:], float("inf")]
         waits = []
         for begin, end in zip(self.spoken_until, ends, strict=True):

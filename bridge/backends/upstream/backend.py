@@ -164,8 +164,13 @@ class UpstreamBackend:
             return
         exchange = Exchange(request)
         self._talk.exchanges[request.response_id] = exchange
-        if not self._talk.take(exchange) and self._channel is not None:
+        if self._talk.take(exchange):
+            return
+        if self._channel is not None:
             self._channel.ask(exchange)
+        elif self._given_up:
+            # A transfer has failed, or somebody asks for more than there is.
+            self._say_goodbye(request, replace(self._settings, fallback="hangup"))
 
     def cancel(self, response_id: ResponseId) -> None:
         if self._inner is not None:
@@ -346,8 +351,10 @@ class UpstreamBackend:
             )
             self._talk.emit(failed)
         apology = self._talk.offer()
-        request = None if apology is None else apology.request
-        for event in farewell.last_words(request, self._settings):
+        self._say_goodbye(None if apology is None else apology.request, self._settings)
+
+    def _say_goodbye(self, request: Generate | None, settings: UpstreamSettings) -> None:
+        for event in farewell.last_words(request, settings):
             self._talk.emit(event)
         self._talk.exchanges.clear()
 

@@ -127,7 +127,12 @@ def _of(details: object, name: str) -> object:
 
 # Answers to orders that crossed an event.
 HARMLESS = frozenset(
-    ("response_cancel_not_active", "input_audio_buffer_commit_empty", "item_not_found")
+    (
+        "response_cancel_not_active",
+        "conversation_already_has_active_response",
+        "input_audio_buffer_commit_empty",
+        "item_not_found",
+    )
 )
 _SHAPED = frozenset(("conversation.item.added", "response.output_item.added"))
 

@@ -133,6 +133,8 @@ class Responses:
         if not found:
             return None
         self._asked.remove(found[0])
+        if found[0].cancelled and not named and self._talk.answer_owed:
+            return None  # the caller has spoken since: it is the answer to that
         return found[0]
 
     def _exchange(self, event: Event) -> Exchange | None:
@@ -170,7 +172,11 @@ class Responses:
 
     def audio_done(self, event: Event) -> None:
         if (exchange := self._exchange(event)) is not None:
-            exchange.sounding = False
+            self._message_done(exchange)
+
+    def _message_done(self, exchange: Exchange) -> None:
+        exchange.message_done = True
+        exchange.sounding = False
 
     def text(self, event: Event) -> None:
         exchange = self._exchange(event)
@@ -199,8 +205,7 @@ class Responses:
         if item.type == "function_call":
             self._tool_call(event, item)
         elif (exchange := self._exchange(event)) is not None and item.type == "message":
-            exchange.message_done = True
-            exchange.sounding = False
+            self._message_done(exchange)
 
     def _tool_call(self, event: Event, item: events.Item) -> None:
         event.item_id = ""

@@ -22,6 +22,7 @@ from bridge.rtp.packet import HEADER
 
 PHASES = 4
 REPORT_INTERVAL = 5 * FRAMES_PER_SECOND * PHASES  # slots; RFC 3550 section 6.2's minimum
+REPORTED_FRAMES = REPORT_INTERVAL // PHASES
 FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
 
 
@@ -36,6 +37,8 @@ class _SingleRow:
         self._outbound: Outbound = outbound_for(stream.codec, stream.opus)
         self._quiet = np.zeros(MODEL_FRAME, np.int16)
         self._tail = 0
+        self._lost = 0  # of what came, up to the last report
+        self._loss = 0.0  # since then, or before if that was more
 
     def receive(self, now: float) -> None:
         stream = self.stream
@@ -63,6 +66,8 @@ class _SingleRow:
         else:
             payload = self._outbound.rest()
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
+        if not self._sequence_number % FRAMES_PER_SECOND:
+            self._outbound.expect_loss(max(stream.remote_fraction_lost, self._lately_lost()))
         self.timestamp += self._outbound.step * (1 + missed)
         self.timestamp &= 0xFFFF_FFFF
         event = stream.event_packet(self._sequence_number, self.timestamp)
@@ -81,8 +86,18 @@ class _SingleRow:
     def reads(self, inbound: Inbound) -> bool:
         return inbound is self._inbound
 
-    def expect_loss(self, fraction: float) -> None:
-        self._outbound.expect_loss(fraction)
+    def reported(self) -> None:
+        """The time between two reports is over."""
+        self._loss = self._fraction_lost()
+        self._lost = self._inbound.jitter.stats.lost
+
+    def _lately_lost(self) -> float:
+        """On the way to us: a bad network is seldom bad in one direction, and the far end may not
+        say so for five seconds."""
+        return max(self._loss, self._fraction_lost())
+
+    def _fraction_lost(self) -> float:
+        return (self._inbound.jitter.stats.lost - self._lost) / REPORTED_FRAMES
 
     def close(self) -> None:
         self._outbound.close()
@@ -202,7 +217,7 @@ class MediaPlane:
             if not stream.closed:
                 row = phase.single.get(stream)
                 if row is not None:
-                    row.expect_loss(stream.remote_fraction_lost)
+                    row.reported()
                 timestamp = row.timestamp if row is not None else phase.lane.timestamp(stream)
                 stream.wire.send_rtcp(stream.sender_report(timestamp, now))
 

@@ -10,6 +10,7 @@ from bridge.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusDecoder, OpusEncoder
 from bridge.audio.tones import sine
+from bridge.media.outbound import OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
@@ -18,6 +19,7 @@ from bridge.rtp.rtcp import Bye, SenderReport, parse_compound
 PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "opus": 111}
 CODECS = pytest.mark.parametrize("codec", [PCMU, PCMA, OPUS], ids=lambda codec: codec.name)
 TONE = sine(440, 2)
+CELT = 16  # first configuration number without SILK (RFC 6716 table 2)
 
 
 @dataclass
@@ -94,6 +96,22 @@ def test_the_caller_is_heard_at_24_khz(codec: Codec) -> None:
     pcm = np.concatenate(call.heard)[2400:]
     assert frequency(pcm, 24_000) == pytest.approx(440, abs=2)
     assert rms(pcm) == pytest.approx(rms(TONE), rel=0.1)
+
+
+def test_losses_on_the_way_to_us_bring_fec_to_those_who_use_it() -> None:
+    for repairs in (False, True):
+        plane, call = MediaPlane(), make_call(OPUS)
+        call.stream.opus = OpusTerms(repairs=repairs)
+        plane.add(call.stream)
+        call.stream.playout.write("item", np.tile(TONE, 4))
+        for tick in range(200):
+            if tick % 20 == 10:
+                call.sent += 1
+            call.receive(TONE[:480], tick * 0.02)
+            plane.tick(tick * 0.02)
+        silk = [packet.payload[0] >> 3 < CELT for packet in call.wire.rtp]
+        assert not any(silk[:50])
+        assert all(silk[150:]) == repairs
 
 
 @CODECS

@@ -29,6 +29,7 @@ from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
 from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookSender
+from bridge.certificates import Certificates, reload_chain
 from bridge.config import Config, Trunk as TrunkSettings, registration_transport
 from bridge.errors import ConfigError, SipError
 from bridge.ids import random_base62
@@ -124,8 +125,11 @@ def _default_session(config: Config) -> SessionConfig:
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Running]:
-    """Everything started; leaving the context drains calls and stops.
+async def running(
+    config: Config, certificates: Certificates | None = None
+) -> AsyncIterator[Running]:
+    """Everything started; leaving the context drains calls and stops. `certificates` learn how to
+    read those in use again.
 
     Raises:
         ConfigError: a port is taken, or a file or package is missing.
@@ -181,12 +185,15 @@ async def running(config: Config) -> AsyncIterator[Running]:
             count = attrgetter(f"counts.{part.name}")
             metrics.sip_state.labels(part.name).set_function(partial(count, sip.agent))
         await sip.start()
+        certificates = certificates or Certificates()
+        if config.sip.tls_certificate or config.sip.tls_ca:
+            certificates.add("sip.tls_certificate", sip.reload_tls)
         stack.push_async_callback(sip.close)
         stack.push_async_callback(switchboard.close)
 
         listener = stack.enter_context(_listen(config))
         started = Running(switchboard, sip, _http_url(config, listener), sip.uris)
-        await _serve_http(config, started, listener, stack)
+        await _serve_http(config, started, listener, stack, certificates)
         stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
         stack.callback(sip.drain)
         yield started
@@ -384,7 +391,11 @@ def _http_url(config: Config, listener: socket.socket) -> str:
 
 
 async def _serve_http(
-    config: Config, started: Running, listener: socket.socket, stack: AsyncExitStack
+    config: Config,
+    started: Running,
+    listener: socket.socket,
+    stack: AsyncExitStack,
+    certificates: Certificates,
 ) -> None:
     api = create_api(
         started.switchboard,
@@ -416,6 +427,9 @@ async def _serve_http(
             f"http.tls_certificate or http.tls_private_key cannot be used: {error}",
             param="http.tls_certificate",
         ) from None
+    if settings.ssl is not None:
+        files = config.http.tls_certificate, config.http.tls_private_key
+        certificates.add("http.tls_certificate", partial(reload_chain, settings.ssl, *files))
     server = _HttpServer(settings)
     tasks = TaskOwner("http")
     tasks.spawn(server.serve(sockets=[listener]), name="server")
@@ -446,13 +460,14 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    certificates = Certificates()
+    loop.add_signal_handler(signal.SIGHUP, certificates.reload)
     try:
-        async with running(config) as service:
+        async with running(config, certificates) as service:
             # What start-up made lives as long as the process: keep full collections off it.
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 100)
-            loop.add_signal_handler(signal.SIGHUP, _reload, service.sip)
             announce(_where_to_call(config, service))
             await stopping.wait()
             if len(service.switchboard):
@@ -461,15 +476,6 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
         if not stopping.is_set():
             raise
         log.info("stopped without waiting")
-
-
-def _reload(sip: SipLegs) -> None:
-    try:
-        sip.reload_tls()
-    except ConfigError as error:
-        log.error("certificate not read again; the old one stays", extra={"why": error.message})
-    else:
-        log.info("certificate of sip.tls_certificate read again")
 
 
 def _where_to_call(config: Config, service: Running) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,8 @@ from typing import Any
 import uvloop
 
 from bridge import __version__, logs
-from bridge.app import serve
 from bridge.config import Config
 from bridge.errors import BridgeError, ConfigError
-from bridge.rehearsal import TRANSPORTS, read_invite, rehearse
 from bridge.settings import load, value_of
 
 DESCRIPTION = "OpenAI's Realtime calls API, self-hosted: phones and browsers in, any model behind."
@@ -30,6 +29,8 @@ CHECKED = """\
 
 status: 0 settings are good, the call would be taken; 1 it would be refused, or met with silence;
 2 settings or FILE cannot be read."""
+
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 
 # flag → setting it overrides
 SHORTHANDS = {
@@ -148,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rehearse(config: Config, arguments: argparse.Namespace) -> int:
+    from bridge.rehearsal import read_invite, rehearse
+
     invite = read_invite(arguments.invite)
     verdict = asyncio.run(rehearse(config, invite, arguments.source, arguments.transport))
     sys.stdout.write(verdict.text + "\n")
@@ -160,6 +163,10 @@ def _announce(text: str) -> None:
 
 
 def _run(config: Config) -> int:
+    # Who reloads a service that has not begun to run would end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from bridge.app import serve
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(config, announce=_announce))

@@ -1,7 +1,9 @@
-"""The service as a process: its SIP certificate read again on SIGHUP, and who may use WebSocket."""
+"""The service as a process: its certificates read again on SIGHUP, and who may use WebSocket."""
 
+import re
 import signal
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.peers.service import Service
+from tests.peers.service import START_S, Service
 from tests.ports import free_port
 from tests.sip.certificates import Authority
 
@@ -38,6 +40,54 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
         assert new != old
         issued.private_key.write_text("not a key")
         assert reload("the old one stays") == new
+
+
+def test_sighup_reads_the_certificate_of_http_again(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue(HOST)
+    with Service(
+        session__backend="echo",
+        http__tls_certificate=issued.certificate,
+        http__tls_private_key=issued.private_key,
+    ) as service:
+
+        def reload(told: str) -> str:
+            service.process.send_signal(signal.SIGHUP)
+            service.wait_for(told, 5)
+            return ssl.get_server_certificate((HOST, service.http_port))
+
+        old = ssl.get_server_certificate((HOST, service.http_port))
+        key = issued.private_key.read_text()
+        authority.issue(HOST)
+        new = reload("certificate read again  setting=http.tls_certificate")
+        assert new != old
+        # A key of another certificate is as bad as none.
+        issued.private_key.write_text(key)
+        assert reload("the old one stays") == new
+
+
+def test_sighup_before_the_service_is_ready() -> None:
+    service = Service(session__backend="echo")
+    bit = 1 << (signal.SIGHUP - 1)
+    status = Path(f"/proc/{service.process.pid}/status")
+
+    def is_heeded() -> bool:
+        masks = re.findall(r"^Sig(?:Ign|Cgt):\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+        return any(int(mask, 16) & bit for mask in masks)
+
+    deadline = time.monotonic() + START_S
+    while not is_heeded():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    sent = 0
+    while not service.output:
+        service.process.send_signal(signal.SIGHUP)
+        sent += 1
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with service:
+        assert sent > 5
+        assert service.calls() == []
 
 
 def test_only_our_own_pages_and_those_named_may_connect() -> None:

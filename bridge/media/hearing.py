@@ -84,9 +84,8 @@ class G711Hearing:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
         for stream, frame in zip(streams, heard, strict=True):
-            if stream.on_frame is not None and not stream.closed:
-                # A view kept by one session would keep the frames of all calls alive.
-                stream.on_frame(frame.copy())
+            # A view kept by one session would keep the frames of all calls alive.
+            stream.deliver(frame.copy())
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float

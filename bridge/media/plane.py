@@ -46,8 +46,7 @@ class _SingleRow:
             return
         for frame in self._inbound.pull(now):
             stream.heard = True
-            if stream.on_frame is not None and not stream.closed:
-                stream.on_frame(self._quiet if stream.held else frame)
+            stream.deliver(self._quiet if stream.held else frame)
 
     def transmit(self, missed: int) -> None:
         """As for a lane of G.711."""

@@ -15,6 +15,7 @@ from bridge.media.inbound import G711Inbound, inbound_for
 from bridge.media.keys import KeyFilter, Source
 from bridge.media.outbound import OpusTerms
 from bridge.media.playout import Playout
+from bridge.media.taps import Tap
 from bridge.rtp.dtmf import DtmfReceiver
 from bridge.rtp.packet import HEADER, RtpPacket
 from bridge.rtp.reception import Reception
@@ -112,13 +113,14 @@ class AudioStream:
         self.on_changed: Callable[[AudioStream], None] | None = None
         """For the media plane: another codec or payload type."""
         self.on_arrived: Callable[[AudioStream], None] | None = None
-        self.arrived = False
-        """Packets came that the media plane has not seen yet."""
-        self.heard = False
-        """Whether frames were given since this stream last sent."""
+        self.arrived = self.heard = False
+        """Whether packets came that the media plane has not seen yet; whether frames were given
+        since this stream last sent."""
         self.keys = KeyFilter()
         self.dialler: Dialler | None = None
         """While digits are sent."""
+        self.tap: Tap | None = None
+        """Gets both sides, as the caller says and hears them."""
         self.comfort: ComfortNoise | None = None
         """What is sent while there is nothing to say; None: silence."""
         self.inbound = inbound_for(codec)
@@ -240,8 +242,23 @@ class AudioStream:
 
     # For the media plane
 
+    def deliver(self, frame: Pcm) -> None:
+        """20 ms of the caller. It is kept: the plane leaves it alone from now on."""
+        if self.closed:
+            return
+        if self.tap is not None:
+            self.tap.say(frame)
+        if self.on_frame is not None:
+            self.on_frame(frame)
+
     def next_frame(self) -> Pcm | None:
         """The next 20 ms to be said; None for silence."""
+        frame = self._next_frame()
+        if self.tap is not None:
+            self.tap.hear(frame)
+        return frame
+
+    def _next_frame(self) -> Pcm | None:
         if self.held or self.closed:
             return None
         if self.dialler is None:

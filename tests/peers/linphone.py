@@ -28,7 +28,8 @@ class Linphone:
         self.port = ports[transport]
         (home / "rc").write_text(
             f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port=0\n"
-            "guess_hostname=0\nmedia_encryption=none\n[rtp]\n"
+            "guess_hostname=0\nmedia_encryption=none\ncontact=sip:caller@127.0.0.1\n"
+            "keepalive_period=1000\nuse_ipv6=0\nipv6_migration_done=1\n[rtp]\n"
             f"audio_rtp_port={31000 + os.getpid() % 2000 * 2}\n"
             "[video]\nenabled=0\ncapture=0\ndisplay=0\n[sound]\nechocancellation=0\n"
             "[net]\nmtu=1300\nenable_nat_helper=0\n[misc]\nfile_transfer_server_url=\n"

@@ -55,3 +55,17 @@ def write(path: Path, sound: NDArray[np.int16], rate: int) -> Path:
         file.setframerate(rate)
         file.writeframes(sound.tobytes())
     return path
+
+
+def likeness(said: NDArray[np.int16], heard: NDArray[np.int16], rate: int = 8000) -> float:
+    """Correlation of two seconds of `heard` with the best place in `said`."""
+    middle = int(np.argmax(np.convolve(np.abs(heard.astype(float)), np.ones(rate), "same")))
+    return resemblance(said, heard[max(0, middle - rate) : middle + rate])
+
+
+def resemblance(said: NDArray[np.int16], piece: NDArray[np.int16]) -> float:
+    """Correlation with the best place in `said`, which is longer."""
+    short, whole = piece.astype(float), said.astype(float)
+    products = np.correlate(whole, short, "valid")
+    energy = np.sqrt(np.convolve(whole**2, np.ones(len(short)), "valid") * (short**2).sum())
+    return float((products / np.maximum(energy, 1.0)).max())

@@ -1,0 +1,70 @@
+"""linphone calls: its speech comes back, it holds and resumes, presses keys and hangs up."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from tests.peers import speech
+from tests.peers.calling import in_state, one_call, until
+from tests.peers.capture import Capture
+from tests.peers.linphone import Linphone
+from tests.peers.service import Service
+
+WORDS = "She sells sea shells by the sea shore, and nobody knows why. " * 3
+OPUS = 96
+
+
+def likeness(said: Path, heard: Path) -> float:
+    """Of most half seconds of what linphone recorded, at the rate of its codec."""
+    narrow = heard.with_suffix(".8k.wav")
+    subprocess.run(["sox", str(heard), "-r", "8000", str(narrow)], check=True)
+    sound = speech.read(narrow)
+    pieces = [sound[start : start + 4000] for start in range(0, len(sound) - 4000, 4000)]
+    loud = [piece for piece in pieces if np.abs(piece).max() > 1000]
+    assert len(loud) > 3
+    return float(np.median([speech.resemblance(speech.read(said), piece) for piece in loud]))
+
+
+@pytest.mark.interop("linphonec", "espeak-ng", "sox", "tcpdump")
+@pytest.mark.matrix(1, 19, 52, peer="linphone")
+def test_a_call_with_hold_and_keys(tmp_path: Path) -> None:
+    heard_path = tmp_path / "heard.wav"
+    words = speech.write(tmp_path / "words.wav", speech.samples(WORDS), 8000)
+    with Service(session__backend="echo") as service, Linphone() as phone:
+        low = int(service.settings["rtp.port_min"])
+        wire = f"udp port {service.sip_port} or udp portrange {low}-{low + 399}"
+        with Capture(wire) as capture:
+            phone.command(f"record {heard_path}")
+            phone.command(f"call sip:agent@127.0.0.1:{service.sip_port}")
+            call_id = one_call(service)["id"]
+            url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
+            with connect(f"{url}&events=bridge") as sideband:
+                phone.command(f"play {words}")
+                time.sleep(2)
+                phone.command("pause")
+                time.sleep(1)
+                held_at = time.time()
+                time.sleep(0.5)
+                resumed_at = time.time()
+                phone.command("resume")
+                time.sleep(1)
+                for key in "5#":
+                    phone.command(key)
+                    time.sleep(0.5)
+                phone.command("terminate all")
+                heard = [json.loads(text) for text in sideband]
+            ended = until(service, call_id, in_state("ended"))
+    assert ended["end_reason"] == "remote_hangup"
+    keys = [e["event"] for e in heard if e["type"] == "transport.dtmf.received"]
+    assert keys == ["5", "#"]
+    ports = {d.source[1] for d in capture.datagrams if low <= d.source[1] <= low + 399}
+    sent = [packet for port in sorted(ports) for packet in capture.rtp_from(port)]
+    assert {packet.payload_type for packet in sent} == {OPUS}
+    # Silence is three bytes long.
+    assert max(len(p.payload) for p in sent if held_at < p.arrived_at < resumed_at) < 10
+    assert likeness(words, heard_path) > 0.8

@@ -15,8 +15,8 @@ from bridge.calls.trunks import (
     Trunks,
     backups,
     check_headers,
+    check_number,
     check_target,
-    destination_allowed,
     is_home,
     is_inside,
     parse_target,
@@ -239,12 +239,7 @@ class CallPolicy:
         if not target.strip():
             raise RequestError("target_uri is blank", param="target_uri")
         if target.lower().startswith("tel:"):
-            if not destination_allowed(trunk, target[4:]):
-                raise RequestError(
-                    f"target_uri is not among the prefixes that trunk {trunk.name} may call",
-                    code="destination_not_allowed",
-                    param="target_uri",
-                )
+            check_number(trunk, target[4:], "target_uri")
         else:
             check_target(trunk, target, param="target_uri")
         return target

@@ -179,6 +179,16 @@ def destination_allowed(trunk: Trunk, number: str) -> bool:
     return any(prefix == "*" or called.startswith(prefix) for prefix in trunk.prefixes)
 
 
+def check_number(trunk: Trunk, number: str, param: str) -> None:
+    """Raises RequestError naming `param`. Whatever is called or transferred to passes here."""
+    if not destination_allowed(trunk, number):
+        raise RequestError(
+            f"{param} is not among the prefixes that trunk {trunk.name} may call",
+            code="destination_not_allowed",
+            param=param,
+        )
+
+
 def check_target(
     trunk: Trunk, target: str, *, param: str = "destination", by_peer: bool = False
 ) -> SipUri:
@@ -203,7 +213,7 @@ def check_target(
     names = {name.lower() for name, _ in uri.params}
     if names & _LEADING_AWAY or not (by_peer or names <= {"transport", "user"}):
         raise RequestError(f"{param} may have no parameters but transport and user", param=param)
-    _check_number(trunk, uri.username, param)
+    check_number(trunk, uri.username, param)
     at_home = home is not None and uri.host.lower() == home.host.lower()
     if not at_home and not trunk.private_hosts and is_private_host(uri.host):
         raise RequestError(f"{param} is inside a private network", param=param)
@@ -295,20 +305,11 @@ def _named(trunk: Trunk, asked: SipUri) -> bool:
 def _tel(trunk: Trunk, uri: SipUri, home: SipUri | None, param: str) -> SipUri:
     if uri.params:
         raise RequestError(f"{param} may have no parameters after its number", param=param)
-    _check_number(trunk, uri.user, param)
+    check_number(trunk, uri.user, param)
     if home is None:
         raise RequestError(f"trunk {trunk.name} has no uri to send calls to", param=param)
     number = _SEPARATORS.sub("", uri.user)
     return SipUri(home.scheme, number, home.host, home.port, home.params)
-
-
-def _check_number(trunk: Trunk, number: str, param: str) -> None:
-    if not destination_allowed(trunk, number):
-        raise RequestError(
-            f"{param} is not among the prefixes that trunk {trunk.name} may call",
-            code="destination_not_allowed",
-            param=param,
-        )
 
 
 def _check(trunk: Trunk) -> None:

@@ -249,6 +249,7 @@ def phones_without_ports(
         on_incoming=on_incoming,
         rng=random.SystemRandom(),
     )
+    phones.use_paths(Paths(loopback=True))
     return phones, policy
 
 

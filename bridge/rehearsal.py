@@ -1,5 +1,6 @@
 """An INVITE that was captured, given once more to the code that takes live ones, without a wire."""
 
+import asyncio
 import ipaddress
 import re
 import sys
@@ -16,6 +17,7 @@ from bridge.sip.events import Flow
 from bridge.sip.framing import MAX_MESSAGE
 from bridge.sip.message import Request, parse_message
 
+PATIENCE_S = 5.0
 _START = re.compile(rb"^INVITE [^\r\n]+ SIP/2\.0\r?$", re.MULTILINE | re.IGNORECASE)
 _LENGTH = re.compile(rb"^(?:Content-Length|l)[ \t]*:[ \t]*(\d{1,6})", re.MULTILINE | re.IGNORECASE)
 
@@ -86,13 +88,25 @@ async def rehearse(config: Config, data: bytes, source: str, transport: str) -> 
     flow = Flow(transport, (local, 5060), remote)
     legs: list[SipLeg] = []
     refusals: list[Refusal] = []
-    phones, policy = phones_without_ports(config, legs.append)
-    phones.on_refused = refusals.append
+    decided = asyncio.Event()
+
+    def take(leg: SipLeg) -> None:
+        legs.append(leg)
+        decided.set()
+
+    def refuse(refusal: Refusal) -> None:
+        refusals.append(refusal)
+        decided.set()
+
+    phones, policy = phones_without_ports(config, take)
+    phones.on_refused = refuse
     await phones.start()
     try:
         phones.agent.receive(data, flow, phones.now())
         for event in phones.agent.events():
             phones.happened(event)
+            # An offer of DTLS is answered once the ways to us are known.
+            await asyncio.wait_for(decided.wait(), PATIENCE_S)
         head = [f"INVITE from {remote[0]}:{remote[1]} by {transport}"]
         caller = policy.caller(request, flow)
         head += caller.compared
@@ -125,7 +139,7 @@ def _accepted(config: Config, leg: SipLeg) -> list[str]:
     if negotiated is None:
         codec = f"the codec it chooses from our offer of {' '.join(codecs)}"
     else:
-        srtp = negotiated.crypto[0].suite if negotiated.crypto else "none"
+        srtp = negotiated.crypto[0].suite if negotiated.crypto else leg.media.security
         codec = f"codec {negotiated.codec}, SRTP {srtp}"
     if config.webhooks.url:
         then = f"announced to {config.webhooks.url}, whose receiver accepts or rejects it"

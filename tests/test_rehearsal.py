@@ -106,6 +106,24 @@ def test_keys_by_tls(tmp_path: Path, capsys: Said) -> None:
     assert "codec PCMU, SRTP AES_CM_128_HMAC_SHA1_80" in said
 
 
+BROWSER_SDP = (
+    "v=0\r\no=- 1 1 IN IP4 203.0.113.9\r\ns=-\r\nt=0 0\r\n"
+    "m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 203.0.113.9\r\n"
+    "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['AB'] * 32)}\r\na=setup:actpass\r\na=rtcp-mux\r\n"
+    "a=candidate:1 1 udp 1 203.0.113.9 4000 typ host\r\n"
+)
+
+
+def test_keys_by_dtls(tmp_path: Path, capsys: Said) -> None:
+    settings = CARRIER + 'srtp = "required"'
+    status, said = check(tmp_path, capsys, invite(body=BROWSER_SDP), settings)
+    assert (status, "codec PCMU, SRTP dtls" in said) == (0, True), said
+    status, said = check(tmp_path, capsys, invite(body=BROWSER_SDP))
+    assert status == 1
+    assert "(PCMU/8000); taken: opus G722 PCMU PCMA, SRTP off" in said
+
+
 GUARDED = CARRIER + '[sip.trunks.carrier.digest]\nusers = {alice = "wonderland"}\n'
 
 

@@ -92,6 +92,7 @@ def _cascade(config: Config) -> CascadeSettings:
         stt=SttSettings(**cascade.stt.model_dump()),
         tts=TtsSettings(**cascade.tts.model_dump()),
         turn_model=cascade.turn.model,
+        echo_gate=cascade.turn.echo_gate,
         llm_base_url=cascade.llm.base_url,
         llm_model=cascade.llm.model,
         llm_api_key=cascade.llm.api_key,

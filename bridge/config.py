@@ -143,6 +143,7 @@ class Tts(Section):
 
 class Turn(Section):
     model: str = ""
+    echo_gate: bool = True
 
 
 class Cascade(Section):

@@ -209,6 +209,15 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class HearsItself(Protocol):
+    """A backend that tells the caller's voice from an echo of its own."""
+
+    def played(self, pcm: Pcm, /) -> None:
+        """The sound that leaves for the caller now, in the tick it does."""
+        ...
+
+
 def greeting_instructions(greeting: str) -> str:
     """What a model is told to begin a call with; a backend may know it and have it ready."""
     return f"Greet the caller with these words: {greeting}"

@@ -70,6 +70,8 @@ class Playout:
     def __init__(self) -> None:
         self.on_started: Callable[[str], None] | None = None
         self.on_finished: Callable[[str], None] | None = None
+        self.on_read: Callable[[Pcm], None] | None = None
+        """Every frame of sound, as it leaves."""
         self.stats = PlayoutStats()
         self._queue: deque[tuple[str, Pcm | None]] = deque()  # None: the key ends here
         self._offset = 0  # samples of the first chunk already read
@@ -132,6 +134,8 @@ class Playout:
         for key in finished:
             if self.on_finished is not None:
                 self.on_finished(key)
+        if frame is not None and self.on_read is not None:
+            self.on_read(frame)
         return frame
 
     def clear(self) -> list[Cut]:

@@ -411,3 +411,15 @@ def test_what_was_never_on_the_wire_is_silent_at_once() -> None:
     playout.clear()
     playout.when_silent(lambda: told.append("silent"))
     assert told == ["silent"]
+
+
+def test_every_frame_of_sound_is_told_as_it_leaves() -> None:
+    playout, _ = recorded()
+    left: list[Pcm] = []
+    playout.on_read = left.append
+    assert playout.read() is None
+    playout.write("a", pcm(700))
+    playout.finish("a")
+    frames = [playout.read(), playout.read()]
+    assert playout.read() is None
+    assert [frame is told for frame, told in zip(frames, left, strict=True)] == [True, True]

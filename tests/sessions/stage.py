@@ -1,7 +1,7 @@
 """A session on a stage: a puppet for a model, a playout to play, a channel that hears all."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import Counter, Gauge
@@ -38,6 +38,10 @@ class Wire:
 class Owner(SessionListener):
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.turns: list[Event] = []
+
+    def session_turn(self, record: Mapping[str, Any]) -> None:
+        self.turns.append(dict(record))
 
     def session_hangup(self) -> None:
         self.told.append("hangup")

@@ -9,10 +9,12 @@ from bridge.audio.codecs import PCMU
 from bridge.backends.base import (
     Capabilities,
     LoopAudio,
+    Pcm,
     ResponseFailed,
     SpeechStarted,
     SpeechStopped,
     TranscriptCompleted,
+    TurnTimed,
 )
 from bridge.errors import BackendError
 from bridge.media.stream import AudioStream
@@ -345,3 +347,41 @@ def test_silence_after_the_answer_asks_again() -> None:
         assert len(stage.model.orders) == 2
 
     virtual.run(scene())
+
+
+class Listener(Puppet):
+    """A model that wants to hear what it says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = 0
+
+    def played(self, pcm: Pcm, /) -> None:
+        self.heard += len(pcm)
+
+
+def test_a_model_that_hears_itself_is_told_what_leaves() -> None:
+    async def use() -> None:
+        model = Listener()
+        stage = await Stage(model=model).open()
+        stage.playout.write("", tone(40))
+        stage.playout.read()
+        assert model.heard == 480
+        await stage.session.close()
+        stage.playout.read()
+        assert model.heard == 480
+
+    asyncio.run(use())
+
+
+def test_how_long_an_answer_took_is_told_with_the_way_to_the_model() -> None:
+    async def use() -> None:
+        stage = await Stage().open()
+        stage.model.emits(SpeechStarted(0))
+        stage.model.emits(SpeechStopped(500))
+        stage.model.emits(TurnTimed({"endpointing_ms": 500.0, "total_ms": 500.0}))
+        (record,) = stage.owner.turns
+        assert record == {"endpointing_ms": 500.0, "line_ms": 10.0, "total_ms": 510.0}
+        await stage.session.close()
+
+    asyncio.run(use())

@@ -117,6 +117,10 @@ class CascadeBackend:
         if self._ear is not None:
             self._ear.push(pcm)
 
+    def played(self, pcm: Pcm, /) -> None:
+        if self._ear is not None:
+            self._ear.played(pcm)
+
     def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
         if self._ear is not None:
             self._ear.agent_speaking(speaking=speaking)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bridge.backends.base import MODEL_RATE, BackendEvent, Pcm, SpeechStarted, SpeechStopped
+from bridge.backends.cascade.echo_gate import EchoGate
 from bridge.backends.cascade.ending import CHECK_MS, wait_for_words, wait_ms
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.stt import Hints, Listens, Utterance, Wanted
@@ -74,6 +75,7 @@ class Ear:
         self._loudness = Loudness()
         self._tasks = TaskOwner("ear")
         self._recent = Recent(KEPT_FOR_MODEL_MS if parts.turn_model else KEPT_MS)
+        self._echo = EchoGate() if parts.settings.echo_gate else None
         self._stream: VadStream | None = None
         self._endpointer: Endpointer | None = None
         self._fields: Mapping[str, Any] | None = None
@@ -114,9 +116,16 @@ class Ear:
         if self._stream is None:
             return
         self._recent.push(pcm, self._loudness.position)
+        if self._echo is not None:
+            self._echo.hear(pcm, self._loudness.position)
         if self._streamed is not None:
             self._streamed.push(pcm)
         self._stream.push(pcm)
+
+    def played(self, pcm: Pcm) -> None:
+        """What the caller gets to hear now."""
+        if self._echo is not None and self._stream is not None:
+            self._echo.play(pcm)
 
     def agent_speaking(self, *, speaking: bool) -> None:
         self._speaking = speaking
@@ -144,6 +153,8 @@ class Ear:
         endpointer = self._endpointer
         if endpointer is None or self._stream is None:
             return
+        if probability >= endpointer.detection.threshold and self._is_echo(endpointer):
+            probability = 0.0
         paused = endpointer.pause_ms
         event = endpointer.hear(probability, self._stream.level_dbfs)
         if endpointer.pause_ms and not paused:
@@ -155,6 +166,10 @@ class Ear:
                 self._stopped(event)
             case None:
                 self._goes_on(endpointer)
+
+    def _is_echo(self, endpointer: Endpointer) -> bool:
+        """Of the chunk that is scored now, which is not the last one pushed."""
+        return self._echo is not None and self._echo.is_echo(endpointer.position_ms + CHUNK_MS)
 
     def _goes_on(self, endpointer: Endpointer) -> None:
         asks = endpointer.detection.eagerness and endpointer.pause_ms >= CHECK_MS - CHUNK_MS // 2

@@ -47,6 +47,8 @@ class CascadeSettings:
     tts: TtsSettings = field(default_factory=TtsSettings)
     turn_model: str = ""
     """Path of a Smart Turn ONNX file for semantic_vad."""
+    echo_gate: bool = True
+    """Speech that is an echo of the agent's own is none of the caller's."""
     llm_base_url: str = ""
     """Of an OpenAI-compatible server, `/v1` included; unused by `scripted:` models."""
     llm_model: str = "scripted:receptionist"

@@ -1,6 +1,8 @@
 """Ends of turns where more is known than silence, and where less."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,3 +94,26 @@ def test_who_goes_on_is_asked_about_again() -> None:
         assert caller.parts.stt.asked == 2
 
     on_a_call(use, parts("my number is"), turn_detection=SEMANTIC)
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_agents_own_voice_does_not_interrupt_it(gate: bool) -> None:
+    settings = replace(SETTINGS, echo_gate=gate)
+
+    async def use(caller: Caller) -> None:
+        agent = await caller.say("we are open from nine to five")
+        back = np.concatenate((silence(0.1), agent // 10)).astype(np.int16)
+        caller.backend.agent_speaking(True)
+        for begin in range(0, len(agent) - 480, 480):
+            caller.backend.push_audio(back[begin : begin + 480])
+            caller.backend.played(agent[begin : begin + 480])
+            await asyncio.sleep(0)
+        assert caller.events.empty() is gate
+        if gate:
+            await caller.speak(await caller.say("stop please"))
+            assert isinstance(await caller.next(), SpeechStarted)
+
+    def make() -> Parts:
+        return Parts(settings, chat=ChatModel(settings), stt=Writes("stop"))
+
+    on_a_call(use, make, turn_detection={"type": "server_vad"})

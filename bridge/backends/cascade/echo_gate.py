@@ -1,0 +1,119 @@
+"""Tells the agent's own voice, come back from the far end, from somebody who speaks to it.
+
+What was played is correlated with what is heard over the delays an echo may have. Speech that is a
+copy of it, filtered and faded, is none of the caller's; a caller who really speaks over the agent
+is louder than the echo and looks like nothing that was played. What comes out is a verdict on a
+moment, not cleaner sound: that is what an echo canceller is for.
+"""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.backends.base import MODEL_RATE, Pcm
+
+Floats = NDArray[np.float32]
+
+RATE = 8000  # a telephone has nothing above
+STEP = MODEL_RATE // RATE
+WINDOW = RATE * 160 // 1000
+MAX_DELAY = RATE * 350 // 1000
+KEPT = RATE  # one second of either side
+SIZE = 4096  # of the transform: at least WINDOW + MAX_DELAY
+COPY = 0.6
+"""Correlation above which what is heard is what was played."""
+ALIKE = 0.4
+"""Enough if it is seen twice at one delay, in different speech: a room blurs its echo."""
+LIKELY = 0.25
+"""Enough at the delay of an echo that is known, from what is no louder than it should be."""
+SAME_DELAY = RATE * 3 // 1000  # the path of an echo does not move
+NEAR_DELAY = RATE * 20 // 1000  # but of what the walls give back, now this is loudest, now that
+LOUDER = 2.0
+"""6 dB: how much louder than its echo a caller is to be heard beside it."""
+LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
+
+
+class _Track:
+    """The last second of one direction, by position; made slow only where it is looked at."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._pieces: deque[tuple[int, Pcm]] = deque()
+
+    def write(self, at: int, pcm: Pcm) -> None:
+        """Samples that belong at `at`; a gap before them is silence."""
+        self._pieces.append((at, pcm))
+        self.end = at + len(pcm) // STEP
+        while self._pieces[0][0] < self.end - KEPT:
+            self._pieces.popleft()
+
+    def read(self, begin: int, end: int) -> Floats:
+        """Zeros where nothing is kept."""
+        out: Floats = np.zeros(end - begin, np.float32)
+        for at, pcm in self._pieces:
+            size = len(pcm) // STEP
+            low, high = max(begin, at), min(end, at + size)
+            if low < high:
+                wanted = pcm[(low - at) * STEP : (high - at) * STEP].astype(np.float32)
+                out[low - begin : high - begin] = wanted.reshape(-1, STEP).mean(axis=1)
+        return out
+
+
+class EchoGate:
+    """Positions outside are on the clock of all audio heard, inside samples at RATE."""
+
+    def __init__(self) -> None:
+        self._heard = _Track()
+        self._played = _Track()
+        self._gain = 0.0
+        self._delay = 0
+        """Of the echo path, as last observed."""
+        self._sighting = (0, -KEPT)
+
+    def hear(self, pcm: Pcm, end: int) -> None:
+        """`end`: the position behind it, in samples at MODEL_RATE."""
+        self._heard.write((end - len(pcm)) // STEP, pcm)
+
+    def play(self, pcm: Pcm) -> None:
+        """What leaves now, beside what was heard last."""
+        now = max(0, self._heard.end - len(pcm) // STEP)
+        ahead = self._played.end - now > RATE // 5
+        self._played.write(now if ahead else max(now, self._played.end), pcm)
+
+    def is_echo(self, end_ms: int) -> bool:
+        """Whether the 160 ms heard before this position are the agent's own voice."""
+        end = min(end_ms * RATE // 1000, self._heard.end)
+        if end - WINDOW - MAX_DELAY >= self._played.end:
+            return False
+        heard = self._heard.read(end - WINDOW, end)
+        energy = float(heard @ heard)
+        if energy < LEAST_ENERGY:
+            return False
+        played = self._played.read(end - WINDOW - MAX_DELAY, end)
+        squares = np.concatenate(([0.0], np.cumsum(played.astype(np.float64) ** 2)))
+        # At the lag k the window begins k samples into `played`.
+        powers = squares[WINDOW:] - squares[:-WINDOW]
+        if powers.max() < LEAST_ENERGY:
+            return False
+        spectrum = np.fft.rfft(played, SIZE) * np.conj(np.fft.rfft(heard, SIZE))
+        products = np.fft.irfft(spectrum, SIZE)[: MAX_DELAY + 1]
+        powers = np.maximum(powers, LEAST_ENERGY / 100)
+        likeness = np.abs(products) / np.sqrt(powers * energy)
+        best = int(np.argmax(likeness))
+        if likeness[best] >= COPY or (likeness[best] >= ALIKE and self._seen_before(best, end)):
+            # What it is made louder by beside the straight path is echo too.
+            self._gain = float(np.sqrt(energy / powers[best]))
+            self._delay = best
+            return True
+        near = slice(max(0, self._delay - NEAR_DELAY), self._delay + NEAR_DELAY + 1)
+        expected = self._gain**2 * float(powers[near].max())
+        return bool(likeness[near].max() >= LIKELY and energy < LOUDER**2 * expected)
+
+    def _seen_before(self, delay: int, end: int) -> bool:
+        before, at = self._sighting
+        if abs(delay - before) <= SAME_DELAY and WINDOW <= end - at <= KEPT:
+            return True
+        if end - at >= WINDOW:
+            self._sighting = (delay, end)
+        return False

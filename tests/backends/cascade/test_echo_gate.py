@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from bridge.backends.base import MODEL_RATE, Pcm
+from bridge.backends.cascade.echo_gate import EchoGate
+
+FRAME = 480
+SECONDS = 2.0
+
+
+def noise(seed: int, level: float = 6000.0) -> Pcm:
+    """Syllables of noise: it looks like nothing but itself."""
+    rng = np.random.default_rng(seed)
+    slow = np.repeat(rng.normal(0, 1, int(SECONDS * MODEL_RATE) // 3), 3)
+    beat = 0.6 + 0.4 * np.sin(np.arange(len(slow)) * 2 * np.pi * 4 / MODEL_RATE)
+    return (slow * beat * level / 3).clip(-32768, 32767).astype(np.int16)
+
+
+def echo(sound: Pcm, delay_ms: int, loss_db: float) -> Pcm:
+    late = np.concatenate((np.zeros(delay_ms * 24, np.int16), sound))[: len(sound)]
+    faint: Pcm = (late * 10 ** (-loss_db / 20)).astype(np.int16)
+    return faint
+
+
+def verdicts(heard: Pcm, played: Pcm) -> list[bool]:
+    """Every 100 ms, once the longest delay is over."""
+    gate = EchoGate()
+    told = []
+    for end in range(FRAME, len(heard) + 1, FRAME):
+        gate.hear(heard[end - FRAME : end], end)
+        gate.play(played[end - FRAME : end])
+        if end >= MODEL_RATE // 2 and end % (5 * FRAME) == 0:
+            told.append(gate.is_echo(end * 1000 // MODEL_RATE))
+    return told
+
+
+@pytest.mark.parametrize("delay_ms", [0, 20, 110, 250, 330])
+@pytest.mark.parametrize("loss_db", [6, 20])
+def test_what_comes_back_is_known(delay_ms: int, loss_db: float) -> None:
+    agent = noise(1)
+    assert all(verdicts(echo(agent, delay_ms, loss_db), agent))
+
+
+def test_what_comes_back_later_than_an_echo_does_is_not() -> None:
+    agent = noise(1)
+    assert not any(verdicts(echo(agent, 450, 20), agent))
+
+
+def test_a_caller_is_no_echo_whatever_the_agent_says() -> None:
+    assert not any(verdicts(noise(2), noise(1)))
+    assert not any(verdicts(noise(2), np.zeros_like(noise(1))))
+
+
+def test_a_caller_who_speaks_over_the_echo_is_heard() -> None:
+    agent = noise(1)
+    quiet = np.concatenate((np.zeros(MODEL_RATE, np.int16), noise(2)[MODEL_RATE:]))
+    told = verdicts(echo(agent, 110, 20) + quiet, agent)
+    alone, together = told[:6], told[8:]
+    assert all(alone)
+    assert not any(together)
+
+
+def test_silence_is_no_echo() -> None:
+    assert not any(verdicts(np.zeros_like(noise(1)), noise(1)))
+
+
+def test_sound_that_was_cut_off_is_known_a_while_longer() -> None:
+    agent = noise(1)
+    gate = EchoGate()
+    back = echo(agent, 250, 20)
+    for end in range(FRAME, len(agent) + 1, FRAME):
+        gate.hear(back[end - FRAME : end], end)
+        if end <= MODEL_RATE:
+            gate.play(agent[end - FRAME : end])
+    assert gate.is_echo(1200)
+    assert not gate.is_echo(2000)

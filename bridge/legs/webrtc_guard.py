@@ -35,8 +35,10 @@ from aiortc import (
     RTCIceTransport,
     RTCSctpTransport,
 )
+from aiortc.rtcdtlstransport import SRTPProtectionProfile
 from aiortc.rtcicetransport import connection_kwargs
 from aiortc.rtcsctptransport import Chunk, DataChunk
+from OpenSSL import SSL
 
 from bridge.errors import ConfigError, OverloadedError
 
@@ -56,6 +58,13 @@ MAX_QUEUED_DATAGRAMS = 1024
 MAX_SCTP_STREAMS = 16
 
 STUN_COOKIE = b"\x21\x12\xa4\x42"
+
+# Forward secrecy whatever the certificate; the order of RFC 8827 section 6.5, GCM first.
+CIPHERS = b":".join(
+    b"ECDHE-%s-%s" % (kind, cipher)
+    for cipher in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
+    for kind in (b"ECDSA", b"RSA")
+)
 
 TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 
@@ -77,6 +86,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "RTCIceGatherer": ("_connection",),
     "RTCIceTransport": ("_connection",),
     "RTCDtlsTransport": ("_rx_srtp", "_tx_srtp", "_set_role"),
+    "RTCCertificate": ("_create_ssl_context",),
     "RTCSctpTransport": (
         "_handle_data",
         "_receive_data_chunk",
@@ -383,6 +393,15 @@ class GuardedSctp(RTCSctpTransport):
             log.debug("SCTP chunk for a peer that is gone")
 
 
+class Certificate(RTCCertificate):
+    """As aiortc's own, and at ease with peers that show one of RSA: telephones do."""
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        context = super()._create_ssl_context(srtp_profiles)
+        context.set_cipher_list(CIPHERS)
+        return context
+
+
 class PeerTransport:
     """ICE, DTLS and SCTP of one call, one above the other."""
 
@@ -405,7 +424,7 @@ class PeerTransport:
         gatherer._connection = self.connection
         self.gatherer = gatherer
         self.ice = RTCIceTransport(gatherer)
-        self.dtls = RTCDtlsTransport(self.ice, [RTCCertificate.generateCertificate()])
+        self.dtls = RTCDtlsTransport(self.ice, [Certificate.generateCertificate()])
         self.sctp = GuardedSctp(self.dtls, self.connection.dropped)
 
     async def close(self) -> None:
@@ -433,6 +452,7 @@ def check_libraries(
         "RTCIceGatherer": peer.gatherer,
         "RTCIceTransport": peer.ice,
         "RTCDtlsTransport": peer.dtls,
+        "RTCCertificate": RTCCertificate,
         "RTCSctpTransport": peer.sctp,
     }
     missing = [

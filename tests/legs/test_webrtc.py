@@ -8,13 +8,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from aioice import stun
+from aiortc.rtcdtlstransport import SRTPProtectionProfile, generate_certificate
+from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
 
 from bridge.audio import codecs
 from bridge.audio.frames import Pcm
 from bridge.errors import ConfigError, SdpError
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
-from bridge.legs.webrtc_guard import Dropped, Limits
+from bridge.legs.webrtc_guard import Certificate, Dropped, Limits
 from bridge.legs.webrtc_path import ice_server
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc_sdp import CHROMIUM, mutated
@@ -255,6 +258,31 @@ def test_a_lite_offerer_is_met_by_a_dtls_client() -> None:
         assert "a=setup:active" in answer
         await browser.accept(answer)
         assert await ear.hears() == ("answered", "")
+        await browser.close()
+
+    run(scene)
+
+
+class TelephoneCertificate(Certificate):
+    """Up to DTLS 1.2, where the cipher depends on the certificate."""
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        context = super()._create_ssl_context(srtp_profiles)
+        context.set_max_proto_version(0xFEFD)
+        return context
+
+
+def test_a_peer_with_a_certificate_of_rsa() -> None:
+    """Telephones have them, and are the DTLS server when we answer."""
+
+    async def scene(legs: WebRtcLegs, _: MediaPlane) -> None:
+        browser = Browser(channel=False)
+        key: Any = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        for transceiver in browser.pc.getTransceivers():
+            transport: Any = transceiver.sender.transport
+            shown = TelephoneCertificate(key, generate_certificate(key))
+            transport._RTCDtlsTransport__local_certificate = shown
+        await browser.call(legs)
         await browser.close()
 
     run(scene)

@@ -40,11 +40,13 @@ class Baresip:
         settings: Sequence[str] = (),
         answers: bool = False,
         encrypts: bool = False,
+        by_dtls: bool = False,
         password: str = "",
         registrar: str = "",
         records: Path | None = None,
     ) -> None:
-        """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all.
+        """`answers`: every call, at once; `encrypts`: with keys in SDP, or not at all; `by_dtls`:
+        with ICE, from the addresses of the machine, as it finds no loopback.
 
         `registrar` is the host and port where it registers as caller; `records` is where it
         writes what it encodes and decodes, dump-…-enc.wav and dump-…-dec.wav.
@@ -59,6 +61,7 @@ class Baresip:
         control = free_port()
         modules = ["g711", "g722", "opus", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
+        modules += ["dtls_srtp", "ice"] * by_dtls
         lines = [
             f"module_path {MODULES}",
             "poll_method epoll",
@@ -73,7 +76,7 @@ class Baresip:
             "jitter_buffer_delay 1-5",
             "rtp_ports 40000-49998",
             f"ctrl_tcp_listen 127.0.0.1:{control}",
-            "net_interface 127.0.0.1",
+            *(["rtcp_mux yes"] if by_dtls else ["net_interface 127.0.0.1"]),
             *([f"snd_path {records}"] if records is not None else []),
             *settings,  # of two lines for one thing it reads the first
             *OPUS,
@@ -88,6 +91,7 @@ class Baresip:
         account += f";regint={60 if registrar else 0}"
         account += f";auth_user=caller;auth_pass={password}" if password else ""
         account += ";answermode=auto" * answers + ";mediaenc=srtp-mand" * encrypts
+        account += ";mediaenc=dtls_srtp;medianat=ice" * by_dtls
         (home / "accounts").write_text(f"{account};audio_codecs={NAMES[codec]}\n")
         (home / "contacts").write_text("")
         self._log = (home / "log").open("wb")
@@ -146,6 +150,10 @@ class Baresip:
             if event.get("event"):
                 found.append(event)
         return found
+
+    @property
+    def log(self) -> str:
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
     def press(self, digit: str) -> None:
         self.command("sndcode", digit)

@@ -151,7 +151,7 @@ class WebRtcLeg:
         self._plane.add(self._stream)
         self._loop.call_soon(self._tell_answered)
         if offer.direction in ("sendrecv", "recvonly"):
-            self._loop.call_later(one_way.AFTER_S, self._look_for_one_way)
+            self._loop.call_later(self._limits.unheard_s, self._look_for_one_way)
         if offer.data is not None:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
             await self._peer.sctp.start(capabilities, offer.sctp_port)

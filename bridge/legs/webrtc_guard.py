@@ -41,6 +41,7 @@ from aiortc.rtcsctptransport import Chunk, DataChunk
 from OpenSSL import SSL
 
 from bridge.errors import ConfigError, OverloadedError
+from bridge.legs import one_way
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class Limits:
     consent_timeout_s: float = 7.0
     connect_timeout_s: float = 20.0
     unsent_bytes: int = 4 * 1024 * 1024
+    unheard_s: float = one_way.AFTER_S
 
 
 @dataclass(slots=True)

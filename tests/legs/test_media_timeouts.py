@@ -24,7 +24,7 @@ def play(scenario: Scenario, patience: MediaPatience = MediaPatience()) -> None:
         finally:
             await exchange.close()
 
-    virtual.run(main(), patience_s=0.002)
+    virtual.run(main(), patience_s=0.005)
 
 
 def speak(exchange: Exchange, handset: Handset, number: int, *, payload_type: int = 0) -> None:

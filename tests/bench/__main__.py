@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import peers, table
+from tests.bench import cps, peers, table
 from tests.bench.measure import GeneratorFailed, Row, cores, measure, setup_cost_ms
 from tests.bench.model import Model, upstream_settings
 from tests.bench.subjects import ROOT, Bridge, DidNotStart
@@ -38,7 +38,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "  scripts/bench sip 200 --seconds 30     one line of the table\n"
         "  scripts/bench sip 200 webrtc 60 --churn 10 --repeat 5\n"
         "  scripts/bench webrtc 10 --peers        beside stock aiortc and Pipecat\n"
-        "  scripts/bench --peers --results        write tests/bench/RESULTS.md\n",
+        "  scripts/bench --peers --results        write tests/bench/RESULTS.md\n"
+        "  scripts/bench cps --rate 100           calls set up by sipp; its own --help\n",
     )
     parser.add_argument(
         "what",
@@ -191,7 +192,10 @@ def _interrupt(number: int, _: object) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["cps"]:
+        return cps.main(words[1:])
+    options = parse(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         compiled()

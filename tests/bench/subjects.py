@@ -78,7 +78,8 @@ class Subject:
             )
         finally:
             os.sched_setaffinity(0, ours)
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
         deadline = time.monotonic() + START_S
         while not self._ready.wait(0.05):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -97,6 +98,9 @@ class Subject:
                     process.wait(3)
                 except subprocess.TimeoutExpired:
                     continue
+        self._reader.join(2)
+        if process.stdout is not None:
+            process.stdout.close()
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None

@@ -85,6 +85,11 @@ class Call:
             raise ConflictError(f"The call is {self.state.value}: it cannot take '{event}' now")
         self.state = after
 
+    def keep_media(self) -> None:
+        """How it sounded in the end; the leg need not be asked any more."""
+        last = self.media()
+        self.media = lambda: last
+
     def header(self, name: str) -> str:
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), "")

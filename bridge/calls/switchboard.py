@@ -374,6 +374,7 @@ class Switchboard:
         del self._lines[call.call_id]
         if not self._lines:
             self._quiet.set()
+        call.keep_media()
         self._ended.add(call)
         if call.direction == "outbound" and call.answered_at is None:
             self.lifecycle.tell(

@@ -309,6 +309,7 @@ class SipLeg:
         self._phones.forget(self)
         if self.listener is not None:
             self.listener.leg_ended(reason)
+            self.listener = None
 
     def check_media(self, now: float, patience: MediaPatience) -> None:
         """BYE when no packet has come for too long. RTCP is a sign of life, as is a re-INVITE."""

@@ -116,6 +116,7 @@ class SipMedia:
 
     def close(self) -> None:
         self._ground.close()
+        self.on_digit = None
 
     @property
     def rejected_packets(self) -> int:

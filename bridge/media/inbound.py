@@ -73,6 +73,7 @@ class G711Inbound:
             return encode(decode(np.frombuffer(octets, np.uint8))).tobytes()
 
         self.jitter.recode(recode)
+        self.jitter.quiet = self._is_quiet
         self._rest = recode(self._rest)
         self._recent = deque(map(recode, self._recent), REMEMBERED)
         return recode
@@ -84,6 +85,7 @@ class G711Inbound:
         alaw = codec is PCMA
         self._decode = alaw_decode if alaw else ulaw_decode
         self._encode = alaw_encode if alaw else ulaw_encode
+        self._is_quiet = _is_quiet_alaw if alaw else _is_quiet_ulaw
         self.silence = bytes([ALAW_SILENCE if alaw else ULAW_SILENCE]) * G711_FRAME
 
     def _split(self, octets: bytes, frames: list[bytes]) -> None:
@@ -115,8 +117,14 @@ class G711Inbound:
     def _linear(self, octets: bytes) -> Pcm:
         return self._decode(np.frombuffer(octets, np.uint8))
 
-    def _is_quiet(self, payload: bytes) -> bool:
-        return rms(self._linear(payload)) < QUIET_RMS
+
+# Functions, not methods: a jitter buffer that referred back to its owner would outlive the call.
+def _is_quiet_ulaw(payload: bytes) -> bool:
+    return rms(ulaw_decode(np.frombuffer(payload, np.uint8))) < QUIET_RMS
+
+
+def _is_quiet_alaw(payload: bytes) -> bool:
+    return rms(alaw_decode(np.frombuffer(payload, np.uint8))) < QUIET_RMS
 
 
 def _octets(payload: bytes) -> int:
@@ -225,7 +233,8 @@ class G722Inbound(SingleInbound):
     """Decoded and mended at 16 kHz, then brought to the model's 24 kHz."""
 
     def __init__(self) -> None:
-        jitter = JitterBuffer(G722.clock_rate, duration=_octets, quiet=self._is_quiet)
+        # Whether a packet is quiet could be told only by decoding it out of turn.
+        jitter = JitterBuffer(G722.clock_rate, duration=_octets)
         super().__init__(jitter, G722_RATE)
         self._decoder = G722Decoder()
         self._plc = Concealment(G722_RATE)
@@ -261,10 +270,6 @@ class G722Inbound(SingleInbound):
             whole = len(pcm) - len(pcm) % 2
             self._odd, pcm = pcm[whole:], pcm[:whole]
         return self._bank.process(self._row, pcm.reshape(1, -1)).reshape(-1)
-
-    def _is_quiet(self, payload: bytes) -> bool:
-        """Only by decoding it out of turn could one tell."""
-        return False
 
 
 def _is_opus_silence(packet: bytes) -> bool:

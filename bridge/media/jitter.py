@@ -72,7 +72,7 @@ class JitterBuffer:
         self.ssrc: int | None = None
         self.stats = JitterStats()
         self._duration = duration
-        self._quiet = quiet
+        self.quiet = quiet
         self._rate = clock_rate
         self._frame = clock_rate // FRAMES_PER_SECOND
         self._hold = clock_rate * HOLD_MS // 1000
@@ -273,7 +273,7 @@ class JitterBuffer:
 
     def _head_is_quiet(self) -> bool:
         head = self._queue.get(self._expected)
-        return head is not None and head[1] > 0 and self._quiet(head[0])
+        return head is not None and head[1] > 0 and self.quiet(head[0])
 
     def _drop_oldest(self) -> None:
         if self._expected not in self._queue:

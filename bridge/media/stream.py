@@ -320,6 +320,7 @@ class AudioStream:
         if self.packets_sent:
             self.wire.send_rtcp(self._compound(ReceiverReport(self.ssrc), Bye((self.ssrc,))))
         self.inbound.close()
+        self.on_frame = self.on_digit = None
 
     @property
     def remote_fraction_lost(self) -> float:

@@ -21,8 +21,6 @@ ItemEvent = (
 
 
 class Editing:
-    """`approval` is given the mcp_approval_response that a client created."""
-
     def __init__(
         self,
         conversation: Conversation,
@@ -30,21 +28,24 @@ class Editing:
         outbox: Outbox,
         *,
         new_id: Callable[[str], str],
-        decode: Decode,
-        approval: Callable[[Item], None],
     ) -> None:
         self._conversation = conversation
         self._turns = turns
         self._outbox = outbox
         self._new_id = new_id
-        self._decode = decode
-        self._approval = approval
 
-    def receive(self, event: ItemEvent) -> None:
-        """Raises RequestError."""
+    def receive(
+        self, event: ItemEvent, *, decode: Decode, approval: Callable[[Item], None]
+    ) -> None:
+        """`approval` is given the mcp_approval_response that a client created.
+
+        Raises RequestError.
+        """
         match event:
             case client_events.ItemCreate():
-                self._create(event)
+                item = self._create(event, decode)
+                if item.type == "mcp_approval_response":
+                    approval(item)
             case client_events.ItemRetrieve():
                 item = self._conversation.find(event.item_id)
                 self._outbox.send(events.item_retrieved(item.as_dict(audio=True)))
@@ -57,13 +58,12 @@ class Editing:
             case _:
                 assert_never(event)
 
-    def _create(self, event: client_events.ItemCreate) -> None:
+    def _create(self, event: client_events.ItemCreate, decode: Decode) -> Item:
         found = decode_object(event.item, "item")
-        item = parse_item(found, "item", new_id=self._new_id, decode=self._decode)
+        item = parse_item(found, "item", new_id=self._new_id, decode=decode)
         self._conversation.check(item)
         self._turns.add(item, event.previous_item_id)
-        if item.type == "mcp_approval_response":
-            self._approval(item)
+        return item
 
     def _truncate(self, event: client_events.ItemTruncate) -> None:
         item = self._conversation.find(event.item_id)

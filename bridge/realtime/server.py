@@ -108,8 +108,6 @@ class RealtimeServer:
             self._turns,
             self._outbox,
             new_id=new_id,
-            decode=self._decode,
-            approval=self._answered,
         )
         self._tools.configure(self._config.tools)
 
@@ -220,7 +218,7 @@ class RealtimeServer:
                 | client_events.ItemTruncate()
                 | client_events.ItemDelete()
             ):
-                self._editing.receive(event)
+                self._editing.receive(event, decode=self._decode, approval=self._answered)
             case _:
                 assert_never(event)
 

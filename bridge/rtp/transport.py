@@ -208,6 +208,7 @@ class RtpSocket:
         self._closed = True
         self._rtp.close()
         self._rtcp.close()
+        self.on_rtp = self.on_rtcp = None
         if self._release is not None:
             self._release(self._latch.ssrc)
 

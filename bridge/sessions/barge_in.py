@@ -42,6 +42,10 @@ class BargeIns:
         onset_at = self._onset_at if now - self._told_at < AT_ONCE_S else None
         playout.when_silent(partial(self._silent, now, onset_at))
 
+    def close(self) -> None:
+        """Nobody is told any more."""
+        self._tell = _nobody
+
     def _silent(self, decided_at: float, onset_at: float | None) -> None:
         now = self._clock()
         metrics.barge_in_decision_s.observe(now - decided_at)
@@ -53,3 +57,6 @@ class BargeIns:
                 "onset_ms": None if onset_at is None else round((now - onset_at) * 1000, 1),
             }
         )
+
+
+def _nobody(_: Mapping[str, Any]) -> None: ...

@@ -121,7 +121,8 @@ class Session:
         )
         self._follower = backend if isinstance(backend, base.Follower) else None
         if self._follower is not None:
-            self._follower.follow(lambda: self._server.items)
+            server = self._server
+            self._follower.follow(lambda: server.items)
         self._tools = Tools(self._open_tools, listed=self._listed_tools, ran=self._tool_ran)
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
@@ -496,3 +497,7 @@ class Session:
         metrics.sessions_live.dec()
         await self._tools.close()
         await self._backend.close()
+        # Full collections are rare: what ends with its call is freed by its references.
+        self._stream = None
+        self.listener = SessionListener()
+        self._barge_ins.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.backends.tools import Opener, ToolError, ToolServer
+from bridge.backends.tools import Opener, ToolError, ToolServer, no_servers
 from bridge.realtime.outputs import CallTool, CancelTool, CloseServer, OpenServer
 from bridge.tasks import TaskOwner
 
@@ -73,6 +73,7 @@ class Tools:
             task.cancel()
         await self._tasks.settle(timeout_s=1.0)
         await self._tasks.close()
+        self._opener, self._listed, self._ran = no_servers, _nobody, _nobody
 
     def _leave(self, label: str) -> None:
         connection = self._connections.pop(label, None)
@@ -125,3 +126,6 @@ class Tools:
         if not isinstance(arguments, dict):
             raise ToolError("The arguments are not an object.")
         return await connection.server.call(order.name, arguments)
+
+
+def _nobody(*_: object) -> None: ...

@@ -5,6 +5,7 @@ answer. What the owner hears ends when the call ends for it (`CallEnded`, `CallC
 LEAVING and ENDING are what is still owed to the peer then.
 """
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -61,13 +62,15 @@ class InviteUsage:
         self.transaction = transaction
         self.calling = transaction is None
         self.credentials = credentials
-        self.timer = SessionTimer(self, host)
-        self.offers = Offers(self, host)
+        # Parts that referred back would keep each other: only a full collection would free them.
+        me: InviteUsage = weakref.proxy(self)
+        self.timer = SessionTimer(me, host)
+        self.offers = Offers(me, host)
         self.local_description = b""
         """The last session description that we sent."""
         self.owed_ack: Callable[[bytes], None] | None = None
         """The 2xx to our INVITE carried the offer; takes the answer."""
-        self.transfers = Transfers(self, host)
+        self.transfers = Transfers(me, host)
         self.takes_over: Callable[[float], None] | None = None
         """Ends the call whose place this one takes."""
         self._referral: Referral | None = None
@@ -78,7 +81,7 @@ class InviteUsage:
         self._ringing: Ringing | None = None
         if transaction is not None:
             self._learn(transaction.request)
-            self._ringing = Ringing(self, host, transaction)
+            self._ringing = Ringing(me, host, transaction)
 
     # What the owner wants
 

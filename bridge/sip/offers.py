@@ -98,6 +98,8 @@ class OurOffer:
 class Offers:
     def __init__(self, usage: OfferingCall, host: Host) -> None:
         self.usage = usage
+        self.dialog = usage.dialog
+        """What is owed to an offer that crossed the end of the call outlives the call."""
         self.host = host
         self.theirs: ServerTransaction | None = None
         """Waits for the owner's answer."""
@@ -149,7 +151,7 @@ class Offers:
         if not success:
             self._refused(offer, response, now)
             return
-        self.usage.dialog.refresh_target(response)
+        self.dialog.refresh_target(response)
         self.usage.refreshed_by(response, now)
         body = session_description(response) or b""
         if offer.method == "INVITE":
@@ -209,7 +211,7 @@ class Offers:
         usage = self.usage
         lines = [*usage.offer_lines(offer.method), *offer.challenged.lines]
         offer.transaction = self.host.send_request(
-            usage.dialog, offer.method, offer, now, lines, offer.body
+            self.dialog, offer.method, offer, now, lines, offer.body
         )
 
     def _try_again(self, offer: OurOffer, response: Response, now: float) -> bool:
@@ -249,5 +251,5 @@ class Offers:
 
     def _acknowledge(self, offer: OurOffer, response: Response, body: bytes) -> None:
         if offer.transaction is not None:
-            ack = self.host.acknowledge(self.usage.dialog, offer.transaction.request, body)
+            ack = self.host.acknowledge(self.dialog, offer.transaction.request, body)
             offer.acks.sent[response.to_tag or ""] = ack

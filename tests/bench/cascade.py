@@ -40,6 +40,19 @@ VOICE_SHARE = 0.05  # of the loudest frame of an utterance
 ANSWER_S = 8.0
 
 
+GREETING = "Hello, this is the workshop."
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """One call's."""
+
+    greeted_ms: float
+    """From our ACK to the first loud packet."""
+    unanswered: int
+    turns: list["Turn"]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     gap_ms: float
@@ -86,19 +99,26 @@ class Caller(Phone):
                     return found[0]
 
 
-async def one_call(service: Service, turns: int, delay_s: float) -> list[Turn]:
+async def one_call(service: Service, turns: int, delay_s: float) -> Talk:
     await asyncio.sleep(delay_s)
     caller = await Caller(service.sip).open()
     assert isinstance(caller, Caller)
     await caller.call()
     gaps: list[tuple[float, float | None]] = []
-    await asyncio.sleep(1.0)
+    unanswered = 0
+    greeted_ms = (await caller.answered_since(caller.answered_at) - caller.answered_at) * 1000
+    await asyncio.sleep(2.0)
     for number in range(turns):
         asked_at = caller.loop.time()
         caller.say(speech.samples(QUESTIONS[number % len(QUESTIONS)]))
         await caller.finished_asking()
         voiced = caller.voiced(asked_at)
-        answered_at = await caller.answered_since(voiced[-1])
+        try:
+            answered_at = await caller.answered_since(voiced[-1])
+        except TimeoutError:
+            print(f"no answer to question {number + 1} of {caller.tag}", file=sys.stderr)
+            unanswered += 1
+            continue
         old = [at for at in caller.loud(voiced[0]) if at < voiced[-1]]
         stopped = (old[-1] - voiced[0]) * 1000 if number and old else None
         gaps.append(((answered_at - voiced[-1]) * 1000, stopped))
@@ -107,11 +127,15 @@ async def one_call(service: Service, turns: int, delay_s: float) -> list[Turn]:
     caller.hangup()
     await asyncio.wait_for(caller.ended.wait(), 5)
     await caller.close()
-    assert len(turns_told) == len(gaps), (len(turns_told), len(gaps))
-    return [
+    if len(turns_told) != len(gaps):
+        # What was said in one turn was taken for two, or not at all: no pairs to make.
+        print(f"{len(gaps)} answers, {len(turns_told)} told of", file=sys.stderr)
+        return Talk(greeted_ms, unanswered, [])
+    measured = [
         Turn(gap, {stage: told.get(stage, 0.0) for stage in STAGES}, stopped)
         for (gap, stopped), told in zip(gaps, turns_told, strict=True)
     ]
+    return Talk(greeted_ms, unanswered, measured)
 
 
 async def record_of(service: Service, caller: Caller) -> list[dict[str, Any]]:
@@ -147,6 +171,7 @@ def servers(options: argparse.Namespace) -> Iterator[str]:
 
 def settings(url: str, stt: str) -> dict[str, Any]:
     return {
+        "session__greeting": GREETING,
         "cascade__stt__kind": stt,
         "cascade__stt__base_url": url,
         "cascade__llm__base_url": url,
@@ -161,14 +186,18 @@ def told(name: str, values: Sequence[float]) -> str:
     return f"{name:<44} p50 {cuts[9]:7.1f}  p95 {cuts[18]:7.1f}  worst {max(values):7.1f} ms"
 
 
-async def run(service: Service, options: argparse.Namespace) -> list[Turn]:
+async def run(service: Service, options: argparse.Namespace) -> list[Talk]:
     calls = (
         one_call(service, options.turns, number * 0.37 % 3.0) for number in range(options.calls)
     )
-    return [turn for call in await asyncio.gather(*calls) for turn in call]
+    return list(await asyncio.gather(*calls))
 
 
-def report(turns: Sequence[Turn]) -> None:
+def report(talks: Sequence[Talk]) -> None:
+    turns = [turn for talk in talks for turn in talk.turns]
+    if len(talks) > 1:
+        greeted = [talk.greeted_ms for talk in talks]
+        print(told("greeting: ACK to first agent packet", greeted))
     print(told("last voiced frame to first agent packet", [turn.gap_ms for turn in turns]))
     for stage in STAGES:
         print(told(f"  {stage.removesuffix('_ms')}", [turn.stages[stage] for turn in turns]))
@@ -197,11 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     load = os.getloadavg()[0]
     with servers(options) as url, Service(**settings(url, options.stt)) as service:
         began = time.monotonic()
-        turns = asyncio.run(run(service, options))
+        talks = asyncio.run(run(service, options))
         busy = service.cpu_s() / (time.monotonic() - began)
-    print(f"{len(turns)} turns of {options.calls} calls at a time, stt {options.stt}", end=", ")
+    turns = sum(len(talk.turns) for talk in talks)
+    print(f"{turns} turns of {options.calls} calls at a time, stt {options.stt}", end=", ")
     print(f"load {load:.1f} before, service {busy:.0%} of a core, start-up included")
-    report(turns)
+    report(talks)
 
 
 if __name__ == "__main__":

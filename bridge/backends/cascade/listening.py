@@ -73,6 +73,7 @@ class Ear:
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._loudness = Loudness()
+        self._heard_at = self._loop.time()
         self._tasks = TaskOwner("ear")
         self._recent = Recent(KEPT_FOR_MODEL_MS if parts.turn_model else KEPT_MS)
         self._echo = EchoGate() if parts.settings.echo_gate else None
@@ -113,6 +114,7 @@ class Ear:
 
     def push(self, pcm: Pcm) -> None:
         self._loudness.push(pcm)
+        self._heard_at = self._loop.time()
         if self._stream is None:
             return
         self._recent.push(pcm, self._loudness.position)
@@ -213,9 +215,10 @@ class Ear:
 
     def _stopped(self, event: SpeechStopped) -> None:
         spoken_ms = self._loudness.voice_end_ms(self._began_ms, event.audio_ms)
-        now = self._loop.time()
-        heard_ms = self._loudness.position * 1000 / MODEL_RATE
-        self.times = TurnTimes(spoken_at=now - (heard_ms - spoken_ms) / 1000, ended_at=now)
+        since_ms = self._loudness.position * 1000 / MODEL_RATE - spoken_ms
+        self.times = TurnTimes(
+            spoken_at=self._heard_at - since_ms / 1000, ended_at=self._loop.time()
+        )
         self._finished, self._streamed = self._streamed, None
         self._emit(event)
 

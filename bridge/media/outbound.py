@@ -43,15 +43,21 @@ class OpusOutbound:
         self._repairs = terms.repairs
         self._percent = 0
         self._encoder = self._new_encoder()
-        self._silence = _silence()
+        self._awake = False
 
     def encode(self, frame: Pcm) -> bytes:
+        self._awake = True
         return self._encoder.encode(frame)
 
     def rest(self) -> bytes:
-        """20 ms of silence after some that was encoded. The encoder sleeps; when it wakes, silence
-        is what it remembers."""
-        return self._silence
+        """20 ms of silence. What the two sides remember has to be the same when speech begins
+        again, else it begins too loud or not at all."""
+        if self._silk:
+            return self._encoder.encode(_QUIET)
+        if self._awake:
+            # The canned packet is what the encoder itself comes to when all echoes have died away.
+            self._awake = len(self._encoder.encode(_QUIET)) > len(_silence())
+        return _silence()
 
     def expect_loss(self, fraction: float) -> None:
         """What the far end last reported, 0 to 1."""
@@ -79,11 +85,14 @@ class OpusOutbound:
         )
 
 
+_QUIET = np.zeros(MODEL_FRAME, np.int16)
+
+
 @lru_cache
 def _silence() -> bytes:
-    """Of CELT, which has a way to say nothing at all; to SILK it is as good."""
+    """Of CELT, which has a way to say nothing at all."""
     encoder = OpusEncoder(MODEL_RATE)
-    silence = encoder.encode(np.zeros(MODEL_FRAME, np.int16))
+    silence = encoder.encode(_QUIET)
     encoder.close()
     return silence
 

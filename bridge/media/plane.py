@@ -15,7 +15,7 @@ from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME
 from bridge.media.comfort import ComfortNoise
 from bridge.media.hearing import G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
-from bridge.media.lane import MARKER, TAIL, G711Lane
+from bridge.media.lane import MARKER, G711Lane
 from bridge.media.outbound import Outbound, outbound_for
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
@@ -36,7 +36,7 @@ class _SingleRow:
         self._sequence_number = secrets.randbits(15)
         self._outbound: Outbound = outbound_for(stream.codec, stream.opus)
         self._quiet = np.zeros(MODEL_FRAME, np.int16)
-        self._tail = 0
+        self._speaking = False
         self._lost = 0  # of what came, up to the last report
         self._loss = 0.0  # since then, or before if that was more
 
@@ -56,14 +56,11 @@ class _SingleRow:
         frame = stream.next_frame()
         marker = MARKER if missed else 0
         if frame is not None:
-            marker |= 0 if self._tail == TAIL else MARKER
-            self._tail = TAIL
+            marker |= 0 if self._speaking else MARKER
             payload = self._outbound.encode(frame)
-        elif self._tail:
-            self._tail -= 1
-            payload = self._outbound.encode(self._quiet)
         else:
             payload = self._outbound.rest()
+        self._speaking = frame is not None
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         if not self._sequence_number % FRAMES_PER_SECOND:
             self._outbound.expect_loss(max(stream.remote_fraction_lost, self._lately_lost()))

@@ -1,8 +1,9 @@
-"""What a backend tells, as calls of the RealtimeServer."""
+"""What a backend tells, as calls of the RealtimeServer; what that asks, as a backend takes it."""
 
 from typing import assert_never
 
 from bridge.backends import base
+from bridge.realtime.outputs import StartResponse
 from bridge.realtime.server import RealtimeServer
 
 
@@ -37,3 +38,19 @@ def responded(server: RealtimeServer, event: base.ResponseEvent, now: float) -> 
             server.response_failed(response_id, code, message, now)
         case _:
             assert_never(event)
+
+
+def asked(order: StartResponse) -> base.Generate:
+    return base.Generate(
+        response_id=order.response_id,
+        items=order.items,
+        instructions=order.instructions,
+        tools=order.tools,
+        tool_choice=order.tool_choice,
+        output_modalities=order.output_modalities,
+        voice=order.voice,
+        speed=order.speed,
+        max_output_tokens=order.max_output_tokens,
+        in_conversation=order.in_conversation,
+        own_input=order.own_input,
+    )

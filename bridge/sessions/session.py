@@ -36,7 +36,7 @@ from bridge.sessions.clients import (
     SidebandClient,
 )
 from bridge.sessions.listener import SessionListener
-from bridge.sessions.model_events import heard, responded
+from bridge.sessions.model_events import asked, heard, responded
 from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
 
@@ -51,22 +51,6 @@ MEAN_WAIT_MS = 10.0
 SAYS_AT_MOST_S = 60.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-def _generate(order: wanted.StartResponse) -> base.Generate:
-    return base.Generate(
-        response_id=order.response_id,
-        items=order.items,
-        instructions=order.instructions,
-        tools=order.tools,
-        tool_choice=order.tool_choice,
-        output_modalities=order.output_modalities,
-        voice=order.voice,
-        speed=order.speed,
-        max_output_tokens=order.max_output_tokens,
-        in_conversation=order.in_conversation,
-        own_input=order.own_input,
-    )
 
 
 @runtime_checkable
@@ -430,7 +414,7 @@ class Session:
             case wanted.PushAudio(pcm):
                 self._backend.push_audio(pcm)
             case wanted.StartResponse():
-                self._backend.generate(_generate(output))
+                self._backend.generate(asked(output))
             case wanted.CancelResponse(response_id):
                 self._cancel(response_id)
             case wanted.Transcribe(item_id, pcm):

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import re
 import struct
 from collections.abc import Awaitable, Callable
@@ -80,6 +81,32 @@ def test_srtp_that_fails_its_check_is_dropped_and_counted() -> None:
         peer.connection.on_media(b"\x80\x60" + bytes(3000))
         assert leg.dropped.srtp == 4002
         assert (len(tap.rtp), tap.rtcp) == (heard, [])
+        assert leg.ended is None
+        await browser.close()
+
+    run(scene)
+
+
+def test_speech_goes_on_through_two_thousand_forged_packets() -> None:
+    """Under another key, under none, and each genuine one again."""
+
+    async def scene(legs: WebRtcLegs) -> None:
+        browser = Browser()
+        leg, _ear = await browser.call(legs)
+        peer, tap = keys_of(leg)
+        genuine: pylibsrtp.Session = browser.pc.getSenders()[0].transport._tx_srtp
+        policy = pylibsrtp.Policy(key=bytes(30), ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        forger = pylibsrtp.Session(policy)
+        said = []
+        for number in range(500):
+            plain = bytes(RtpPacket(96, False, number, number * 960, 99, b"opus"))
+            packet = genuine.protect(plain)
+            forged = bytes(RtpPacket(96, False, number, number * 960, 99, b"evil"))
+            for data in (forger.protect(forged), forged, packet, packet, os.urandom(60)):
+                peer.connection.on_media(data)
+            said.append(plain)
+        assert tap.rtp == said
+        assert leg.dropped.srtp == 2000
         assert leg.ended is None
         await browser.close()
 

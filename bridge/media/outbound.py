@@ -18,6 +18,7 @@ CELT_BITRATE = 48_000  # below, SILK it is
 MIN_BITRATE = 6000  # RFC 7587 section 6.1
 MENDING_BITRATE = 48_000  # with FEC in it; a network that loses is not to be given more
 CELT_COMPLEXITY, SILK_COMPLEXITY = 8, 6
+SETTLED_FRAMES = 15  # of silence, after which nothing is remembered but silence
 LOSS_WORTH_FEC = 0.01  # of the packets, as the far end reports them
 MAX_FEC_PERCENT = 25  # beyond, libopus spends more on repair than on speech
 
@@ -43,21 +44,20 @@ class OpusOutbound:
         self._repairs = terms.repairs
         self._percent = 0
         self._encoder = self._new_encoder()
-        self._awake = False
+        self._rested = 0
+        self._silence = b""
 
     def encode(self, frame: Pcm) -> bytes:
-        self._awake = True
+        self._rested = 0
         return self._encoder.encode(frame)
 
     def rest(self) -> bytes:
         """20 ms of silence. What the two sides remember has to be the same when speech begins
         again, else it begins too loud or not at all."""
-        if self._silk:
-            return self._encoder.encode(_QUIET)
-        if self._awake:
-            # The canned packet is what the encoder itself comes to when all echoes have died away.
-            self._awake = len(self._encoder.encode(_QUIET)) > len(_silence())
-        return _silence()
+        if self._rested < SETTLED_FRAMES:
+            self._rested += 1
+            self._silence = self._encoder.encode(_QUIET)
+        return self._silence if self._silk else _silence()
 
     def expect_loss(self, fraction: float) -> None:
         """What the far end last reported, 0 to 1."""
@@ -69,6 +69,7 @@ class OpusOutbound:
             self._encoder.close()
             self._silk, self._bitrate = True, min(self._bitrate, MENDING_BITRATE)
             self._encoder = self._new_encoder()
+            self._rested = 0
         if percent != self._percent:
             self._percent = percent
             self._encoder.expect_loss(percent)

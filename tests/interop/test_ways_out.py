@@ -63,6 +63,7 @@ def test_what_the_registrar_tells_is_used(tmp_path: Path) -> None:
     proxy = proxy.reply_to_invite("486 Busy Here").receive("ACK")
     with playing(proxy, tmp_path) as hop:
         branch = ("branch", "Via: [^;]*;branch=([^;]+)")
+        via = f"SIP/2.0/UDP {HOST};branch=[$branch];received={seen}"
         route = f"Service-Route: <sip:proxy@{HOST}:{hop.port};lr>"
         registrar = Scenario()
         for match in (
@@ -70,7 +71,6 @@ def test_what_the_registrar_tells_is_used(tmp_path: Path) -> None:
             r"Contact: <sip:agent@203\.0\.113\.9:40000>",
         ):
             registrar = registrar.receive("REGISTER", match, captures=[branch])
-            via = f"SIP/2.0/UDP {HOST};branch=[$branch];received={seen}"
             registrar = registrar.reply(headers=[route, "Expires: 600"], via=via)
         farewell = registrar.receive("REGISTER", "Expires: 0", captures=[branch])
         with playing(farewell.reply(via=via), tmp_path, recv_timeout_ms=15000) as server:

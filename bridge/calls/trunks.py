@@ -21,6 +21,7 @@ Srtp = Literal["off", "optional", "required"]
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TARGET = 256
+REMEMBERED = 1024  # addresses
 
 _LEADING_AWAY = {"maddr", "ttl", "method", "lr"}
 _CONTROL = {"\r": "a line break", "\n": "a line break", "\0": "a NUL"}
@@ -106,6 +107,8 @@ class Trunks:
             self._trunks[trunk.name] = trunk
             self._networks[trunk.name] = tuple(_network(trunk, text) for text in trunk.addresses)
             _check(trunk)
+        self._compared: dict[str, tuple[list[tuple[int, Trunk]], tuple[str, ...]]] = {}
+        """Of late, by the address: three questions about each call, and the same few callers."""
         self._loads = {name: _Load() for name in self._trunks}
 
     def __iter__(self) -> Iterator[Trunk]:
@@ -123,10 +126,19 @@ class Trunks:
         Among those the one whose credentials' user or host the Request-URI names comes first,
         then the one with the narrowest network.
         """
+        compared = self._compared.get(source)
+        if compared is None:
+            if len(self._compared) >= REMEMBERED:
+                self._compared.clear()
+            compared = self._compared[source] = self._compare(source)
+        return _best(*compared, request)
+
+    def _compare(self, source: str) -> tuple[list[tuple[int, Trunk]], tuple[str, ...]]:
+        """The trunks that `source` belongs to, by the length of their prefix, and why."""
         try:
             address = parse_address(source)
         except ValueError:
-            return Match(None, (f"{source!r} is not an IP address",))
+            return [], (f"{source!r} is not an IP address",)
         reasons: list[str] = []
         found: list[tuple[int, Trunk]] = []
         for trunk in self._trunks.values():
@@ -136,7 +148,7 @@ class Trunks:
                 reasons.append(f"compared {address} with {trunk.name} {network}: {verdict}")
                 if inside:
                     found.append((network.prefixlen, trunk))
-        return _best(found, reasons, request)
+        return found, tuple(reasons)
 
     def admit(self, trunk: Trunk, now: float) -> None:
         """Count a new call in either direction. Raises OverloadedError past the trunk's caps."""
@@ -275,11 +287,14 @@ def is_inside(address: str, network: IpNetwork) -> bool:
     return found.version == network.version and found in network
 
 
-def _best(found: list[tuple[int, Trunk]], reasons: list[str], request: Request | None) -> Match:
+def _best(
+    found: list[tuple[int, Trunk]], compared: tuple[str, ...], request: Request | None
+) -> Match:
     if not found:
-        return Match(None, tuple(reasons))
-    if len({trunk.name for _, trunk in found}) == 1:
-        return Match(found[0][1], tuple(reasons))
+        return Match(None, compared)
+    if all(trunk is found[0][1] for _, trunk in found):
+        return Match(found[0][1], compared)
+    reasons = [*compared]
     try:
         asked = None if request is None else request.request_uri
     except SipError:

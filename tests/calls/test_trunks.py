@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.calls.trunks import (
+    REMEMBERED,
     Trunk,
     Trunks,
     check_headers,
@@ -272,3 +273,12 @@ def test_table() -> None:
     with pytest.raises(ConfigError):
         Trunks([TWILIO, TWILIO])
     assert "secret" not in repr(PBX)
+
+
+def test_what_is_remembered_of_addresses_has_an_end() -> None:
+    trunks = Trunks([TWILIO, PBX])
+    for n in range(3 * REMEMBERED):
+        assert trunks.match(f"2001:db8:1::{n:x}").trunk is TWILIO
+    assert len(trunks._compared) <= REMEMBERED
+    again = trunks.match("10.0.0.5")
+    assert (again.trunk, again) == (PBX, trunks.match("10.0.0.5"))

@@ -207,10 +207,13 @@ class AgentCore:
         """How whoever is at the other end of a flow sees us (RFC 3581): so we name ourselves to
         that host from now on. No port: the one we have advertised."""
         host, port = seen
-        _, own = self.config.contacts.get(flow.transport, flow.local)
+        name, own = self.config.contacts.get(flow.transport, flow.local)
         try:
             address = str(parse_address(host))
         except ValueError:
+            return
+        if flow.transport != "udp" and address == name:
+            # No NAT: the port of a connection is no place to call, while there is another.
             return
         self._learned[flow.transport, flow.remote[0]] = address, port or own
 

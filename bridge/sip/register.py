@@ -370,6 +370,9 @@ class Registration:
             return
         if (address, port or contact.port) == (contact.host, contact.port):
             return
+        if self.config.transport != "udp" and address == contact.host:
+            # The port of a connection is no place to call, while there is another.
+            return
         self._moves += 1
         self._left = self._contact
         self._contact = str(replace(contact, host=address, port=port or contact.port, text=""))

@@ -8,6 +8,7 @@ from bridge.sip.auth import Credentials
 from bridge.sip.events import (
     CallEnded,
     Event,
+    Flow,
     OutgoingAnswered,
     OutgoingFailed,
     OutgoingProgress,
@@ -417,3 +418,37 @@ def test_reliable_responses_are_acknowledged_once_and_in_order() -> None:
 @pytest.mark.parametrize("change", [{"body": b""}, {"reliable": False}])
 def test_reliable_responses_are_not_always_asked_for(change: dict[str, object]) -> None:
     assert "100rel" not in CallingLadder().call(**change).request("INVITE").supported
+
+
+@pytest.mark.parametrize(
+    ("flow", "seen", "contact"),
+    [
+        (UDP, ("203.0.113.9", 40_000), "<sip:203.0.113.9:40000>"),
+        (UDP, ("203.0.113.9", None), "<sip:203.0.113.9:5060>"),
+        (UDP, ("2001:db8::9", 5061), "<sip:[2001:db8::9]:5061>"),
+        (UDP, ("a-name.example", 5061), "<sip:192.0.2.1:5060>"),
+        (TCP, ("203.0.113.9", 40_000), "<sip:203.0.113.9:40000;transport=tcp>"),
+        (TCP, ("192.0.2.1", 40_000), "<sip:192.0.2.1:5060;transport=tcp>"),
+    ],
+)
+def test_we_are_where_the_other_side_sees_us(
+    flow: Flow, seen: tuple[str, int | None], contact: str
+) -> None:
+    ladder = CallingLadder(flow=flow)
+    ladder.agent.learn(flow, seen)
+    assert ladder.call().request("INVITE").headers.get("contact") == contact
+    # Others may see us elsewhere.
+    elsewhere = replace(flow, remote=("198.51.100.8", 5062))
+    ladder.call(flows=(elsewhere,))
+    assert "192.0.2.1:5060" in (ladder.request("INVITE").headers.get("contact") or "")
+
+
+def test_what_has_answered_is_heard() -> None:
+    ladder = CallingLadder().call()
+    assert not ladder.agent.is_heard(ladder.usage)
+    _ = ladder >> ladder.callee(100, "")
+    assert ladder.agent.is_heard(ladder.usage)
+    # The next flow has its own silence.
+    other = CallingLadder().call(flows=(UDP, replace(UDP, remote=("198.51.100.8", 5062))))
+    _ = other >> other.callee(503) << "ACK" << "INVITE"
+    assert not other.agent.is_heard(other.usage)

@@ -425,3 +425,11 @@ def test_nothing_is_learned(address: str) -> None:
     registration.receive(seen_at(sent_by(registration), address, 5060), 0.0)
     assert isinstance(only(registration), Registered)
     assert due(registration) > 1000
+
+
+def test_a_connection_without_a_nat_is_no_move() -> None:
+    registration = make(replace(CONFIG, learns=True, transport="tcp"))
+    registration.start(0.0)
+    registration.receive(seen_at(sent_by(registration), "192.0.2.1", 40_000), 0.0)
+    assert isinstance(only(registration), Registered)
+    assert due(registration) > 1000

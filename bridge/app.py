@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -38,8 +39,9 @@ from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.media.clock import MediaClock
-from bridge.media.comfort import ComfortNoise
+from bridge.media.comfort import comfort_noise
 from bridge.media.plane import MediaPlane
+from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.settings import is_loopback
@@ -147,8 +149,7 @@ async def running(
         stack.callback(poller.close)
         rtp_host = config.rtp.host or config.sip.host
         ports = PortPool(rtp_host, config.rtp.port_min, config.rtp.port_max)
-        noise_dbfs = config.rtp.comfort_noise_dbfs
-        plane = MediaPlane(comfort=ComfortNoise(noise_dbfs) if noise_dbfs else None)
+        plane = MediaPlane(comfort=comfort_noise(config.rtp.comfort_noise_dbfs))
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)
@@ -211,7 +212,7 @@ def _switchboard(
     if config.webhooks.url:
         webhooks = WebhookSender(config.webhooks.url, config.webhooks.secret)
         stack.push_async_callback(webhooks.close)
-    return Switchboard(
+    board = Switchboard(
         node_tag=random_base62(4),
         browsers=browsers,
         new_backend=new_backend,
@@ -231,6 +232,10 @@ def _switchboard(
             webhook_events=tuple(config.webhooks.events),
         ),
     )
+    if config.store.recording == "wav":
+        board.recorder = recorder = Recorder(Path(config.store.recordings_path))
+        stack.callback(recorder.close)
+    return board
 
 
 def phones_without_ports(

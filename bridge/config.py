@@ -192,6 +192,11 @@ class Limits(Section):
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
 
 
+class Store(Section):
+    recording: Literal["off", "wav"] = "off"
+    recordings_path: str = "recordings"
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -211,6 +216,7 @@ class Config(Section):
     upstream: Upstream = Upstream()
     tools: Tools = Tools()
     limits: Limits = Limits()
+    store: Store = Store()
     log: Log = Log()
 
     @property

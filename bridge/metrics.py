@@ -38,6 +38,10 @@ call_round_trip_s = Histogram(
     "Round trips of RTCP, the last of each call",
     buckets=(0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0),
 )
+recording_dropped_s = Counter(
+    "bridge_recording_dropped_seconds", "Sound that the disk was too slow for: silence in its place"
+)
+recordings_failed = Counter("bridge_recordings_failed", "Recordings that could not be written")
 findings = Counter("bridge_findings", "What was found wrong with the media of calls", ["type"])
 registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]

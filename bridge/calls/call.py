@@ -73,6 +73,8 @@ class Call:
     """Milliseconds of each stage before an answer, of the newest turns."""
     barge_ins: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_TURNS))
     """Milliseconds until the wire was silent, of the newest."""
+    recording: str = ""
+    """The file's name."""
     findings: list[Mapping[str, Any]] = field(default_factory=list)
     """What is wrong with its media, in words."""
     media: Callable[[], Mapping[str, Any] | None] = _no_media
@@ -124,6 +126,7 @@ class Call:
             "transfer": self.transfer,
             "turns": list(self.turns),
             "barge_ins": list(self.barge_ins),
+            "recording": self.recording or None,
             "media": self.media(),
             "findings": list(self.findings),
         }

@@ -13,7 +13,9 @@ from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError
 from bridge.legs.base import Leg
 from bridge.media.collector import Collected
+from bridge.media.recorder import Recorder, Recording
 from bridge.media.report import MediaReport
+from bridge.media.stream import AudioStream
 from bridge.sessions.clients import ChannelClient
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.session import Session
@@ -44,6 +46,8 @@ class Board(Protocol):
     """The switchboard, as a line sees it."""
 
     lifecycle: Lifecycle
+
+    recorder: Recorder | None
 
     def unix_time(self) -> float: ...
 
@@ -81,6 +85,7 @@ class Line(SessionListener):
         self._rang = False
         self._model_transfers = False
         call.media = self._media
+        self._recording: Recording | None = None
         self._board = board
         self._timer: asyncio.TimerHandle | None = None
 
@@ -137,8 +142,19 @@ class Line(SessionListener):
         self.joined = True
         self.call.secure = self.leg.media_security
         self.session.connect(self.leg.stream)
+        self._record(self.leg.stream)
         if self.greets:
             self.session.greet()
+
+    def _record(self, stream: AudioStream) -> None:
+        recorder = self._board.recorder
+        # What is pressed into a vault may also be heard.
+        if recorder is None or (self.keypad is not None and self.keypad.vault):
+            return
+        if self._recording is None:
+            self._recording = recorder.record(self.call.call_id)
+            self.call.recording = self._recording.path.name
+        stream.tap = self._recording.tap
 
     def leg_ended(self, reason: str) -> None:
         if self.keypad is not None and (digits := self.keypad.close()):
@@ -157,6 +173,11 @@ class Line(SessionListener):
         if self.given_away and reason == "remote_hangup":
             reason = "transferred"
         self._measure()
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if self._recording is not None:
+            self._recording.close()
         self._board.ended(self, reason)
 
     def _measure(self) -> None:
@@ -231,7 +252,7 @@ class Line(SessionListener):
         old.listener, leg.listener = None, self
         self.joined = self.greets = self.left_alone = False
         if old.stream is not None:
-            old.stream.on_frame = None
+            old.stream.on_frame = old.stream.tap = None
         self.join()
         return old
 
@@ -250,7 +271,7 @@ class Line(SessionListener):
     def transfer_failed(self) -> None:
         self.consultation = None
         if self.left_alone:
-            self._board.ended(self, "transfer_failed")
+            self._end("transfer_failed")
 
     def leg_digit(self, digit: str) -> None:
         self.call.keys_pressed += 1

@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedEr
 from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
 from bridge.legs.sip_leg import SipLeg
+from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.session import Session, Terms
@@ -80,6 +81,8 @@ class Switchboard:
         self._webhooks = webhooks
         self._policy = policy
         self._phones: Dialler | None = None
+        self.recorder: Recorder | None = None
+        """Of all calls, if there is one."""
         self.unix_time = unix_time
         self._limits = limits
         self._loop = asyncio.get_running_loop()

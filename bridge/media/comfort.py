@@ -30,3 +30,8 @@ class ComfortNoise:
         self._next = (self._next + 1) % len(self._frames)
         frame: Pcm = self._frames[self._next]
         return frame
+
+
+def comfort_noise(level_dbfs: float) -> ComfortNoise | None:
+    """0: none."""
+    return ComfortNoise(level_dbfs) if level_dbfs else None

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DROPPED = "sip.trunks.<name>.addresses, sip.trusted_sources or sip.registrar.addresses"
 MAX_RING_S = 600
+_UNKNOWN = "sip.unknown_sources"
 _CALLER = re.compile(r"[A-Za-z0-9+_.\-]{1,64}")
 
 
@@ -114,8 +115,8 @@ class CallPolicy:
         ):
             gate, setting = phones.gate, "sip.registrar"
         else:
-            compared.append(f"sip.unknown_sources may call: {_yes(self._sources.admits_unknown)}")
-            setting = "sip.unknown_sources" if self._sources.admits_unknown else ""
+            compared.append(f"{_UNKNOWN} may call: {_yes(self._sources.admits_unknown)}")
+            setting = _UNKNOWN if self._sources.admits_unknown else ""
         return Standing(None, gate, Caller(setting, tuple(compared)))
 
     def _is_among(
@@ -138,6 +139,10 @@ class CallPolicy:
         if not standing.caller.is_known:
             self._drop(address, now, "an address of nobody's", standing.caller)
         return standing.caller.is_known
+
+    def trusts(self, address: str) -> bool:
+        """Named in the settings: it may speak in a call that came from another host."""
+        return self.standing(address).caller.setting not in ("", _UNKNOWN)
 
     def _drop(self, address: str, now: float, why: str, caller: Caller) -> None:
         if dropped := self._strangers.dropped(address, now):

@@ -96,6 +96,10 @@ class Policy(Protocol):
         """False: met with silence."""
         ...
 
+    def trusts(self, address: str, /) -> bool:
+        """True: may speak in a call though it is none of the call's peers."""
+        ...
+
     def terms(self, request: Request, flow: Flow, now: float, /) -> LegTerms:
         """Of a new call. Raises BridgeError, which refuses it."""
         ...
@@ -161,6 +165,7 @@ class SipLegs:
                 transfers=settings.transfers,
                 replaces=settings.transfers,
                 admit=lambda flow: policy.admits(flow.remote[0]),
+                trusts=lambda flow: policy.trusts(flow.remote[0]),
                 register=self._register if registrar is not None else None,
                 flow_closed=registrar.flow_closed if registrar is not None else forget_nothing,
                 authenticate=lambda request, flow: policy.authenticate(request, flow, self.now()),

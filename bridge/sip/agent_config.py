@@ -36,8 +36,8 @@ class AgentConfig:
     admit: Callable[[Flow], bool] = admit_all
     """False: whatever comes by this flow is met with silence."""
     trusts: Callable[[Flow], bool] | None = None
-    """Who may speak in a call though it is not the call's peer: the other hosts of a trunk. None:
-    whoever `admit` lets in."""
+    """Who may speak in a call, or cancel one, though it is not the call's peer: the other hosts
+    of a trunk. None: whoever `admit` lets in."""
     authenticate: Callable[[Request, Flow], Rejection | None] = no_questions
     """Asked for each new INVITE; what it returns is the answer, a 401 for one."""
     refused: Callable[[Request, Flow, Rejection], None] = tell_nobody

@@ -26,6 +26,17 @@ def test_development_admits_everybody() -> None:
     assert SourcePolicy([], admits_unknown=True).admits("192.0.2.1")
 
 
+@pytest.mark.parametrize("unknown", [True, False])
+def test_who_may_speak_in_calls_of_others(unknown: bool) -> None:
+    trunks = Trunks([Trunk("carrier", addresses=("203.0.113.0/28",))])
+    sources = SourcePolicy(["198.51.100.7"], admits_unknown=unknown)
+    policy = CallPolicy(sources, trunks, now=lambda: 0.0)
+    assert policy.trusts("203.0.113.9")
+    assert policy.trusts("198.51.100.7")
+    assert not policy.trusts("192.0.2.1")
+    assert policy.admits("192.0.2.1") is unknown
+
+
 @pytest.mark.parametrize("destination", ["+49301234567", "tel:+49301234567"])
 def test_numbers_go_to_the_trunk(destination: str) -> None:
     carrier = Trunk("carrier", uri="sip:sip.carrier.example", prefixes=("+49",))

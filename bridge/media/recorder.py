@@ -5,6 +5,7 @@ left out as silence, and counted. Every second written leaves a file that can be
 """
 
 import logging
+import os
 import threading
 import wave
 from pathlib import Path
@@ -29,7 +30,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         # Never over another one.
-        self._raw = path.open("xb")
+        self._raw = open(path, "xb", opener=_privately)
         self._wave = wave.Wave_write(self._raw)
         self._wave.setnchannels(2)
         self._wave.setsampwidth(WIDTH)
@@ -42,6 +43,10 @@ class _File:
     def close(self) -> None:
         self._wave.close()
         self._raw.close()
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Recording:
@@ -76,7 +81,7 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / ".writable").touch()
             (folder / ".writable").unlink()
         except OSError as error:

@@ -44,6 +44,7 @@ def test_a_call_is_one_file_both_sides_in_step(tmp_path: Path) -> None:
     recording.close()
     recorder.close()
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["rtc_1.wav"]
+    assert recording.path.stat().st_mode & 0o777 == 0o600
     heard = read(recording.path)
     assert heard[:, 0].tolist() == list(range(1, 124))
     assert heard[:, 1].tolist() == [-n for n in range(1, 124)]

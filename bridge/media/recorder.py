@@ -30,7 +30,8 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         # Never over another one.
-        self._raw = open(path, "xb", opener=_privately)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        self._raw = os.fdopen(os.open(path, flags, 0o600), "wb")
         self._wave = wave.Wave_write(self._raw)
         self._wave.setnchannels(2)
         self._wave.setsampwidth(WIDTH)
@@ -43,10 +44,6 @@ class _File:
     def close(self) -> None:
         self._wave.close()
         self._raw.close()
-
-
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class Recording:

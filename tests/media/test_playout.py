@@ -364,14 +364,21 @@ def loud(samples: int) -> Pcm:
     return sine(400, samples / 24000)
 
 
-def test_silence_is_told_with_the_packet_that_carries_the_last_of_the_fade() -> None:
-    """A packet of its own for the fade, and what the filters remember in the one after it."""
+def cut(said: Pcm, reads: int = 1) -> tuple[Playout, list[str]]:
+    """After so many frames of it; and what is told when it is silent."""
     playout = Playout()
     told: list[str] = []
-    playout.write("a", loud(4800) + np.int16(1000))
-    playout.read()
+    playout.write("a", said)
+    for _ in range(reads):
+        playout.read()
     playout.clear()
     playout.when_silent(lambda: told.append("silent"))
+    return playout, told
+
+
+def test_silence_is_told_with_the_packet_that_carries_the_last_of_the_fade() -> None:
+    """A packet of its own for the fade, and what the filters remember in the one after it."""
+    playout, told = cut(loud(4800) + np.int16(1000))
     assert playout.read() is not None
     assert told == []
     assert playout.read() is None
@@ -381,45 +388,19 @@ def test_silence_is_told_with_the_packet_that_carries_the_last_of_the_fade() -> 
 
 
 def test_what_ended_quietly_is_silent_with_the_next_packet() -> None:
-    playout = Playout()
-    told: list[str] = []
-    playout.write("a", pcm(4800))
-    playout.read()
-    playout.clear()
-    playout.when_silent(lambda: told.append("silent"))
+    playout, told = cut(pcm(4800))
     assert told == []
     assert playout.read() is None
     assert told == ["silent"]
 
 
 def test_new_speech_right_after_a_cut_ends_the_old() -> None:
-    playout = Playout()
-    told: list[str] = []
-    playout.write("a", loud(4800) + np.int16(1000))
-    playout.read()
-    playout.clear()
-    playout.when_silent(lambda: told.append("silent"))
+    playout, told = cut(loud(4800) + np.int16(1000))
     playout.write("b", loud(4800))
     assert playout.read() is not None
     assert told == ["silent"]
 
 
 def test_what_was_never_on_the_wire_is_silent_at_once() -> None:
-    playout = Playout()
-    told: list[str] = []
-    playout.write("a", loud(4800))
-    playout.clear()
-    playout.when_silent(lambda: told.append("silent"))
+    _, told = cut(loud(4800), reads=0)
     assert told == ["silent"]
-
-
-def test_every_frame_of_sound_is_told_as_it_leaves() -> None:
-    playout, _ = recorded()
-    left: list[Pcm] = []
-    playout.on_read = left.append
-    assert playout.read() is None
-    playout.write("a", pcm(700))
-    playout.finish("a")
-    frames = [playout.read(), playout.read()]
-    assert playout.read() is None
-    assert [frame is told for frame, told in zip(frames, left, strict=True)] == [True, True]

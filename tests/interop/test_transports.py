@@ -3,11 +3,9 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from bridge.sip.outgoing import OutgoingInvite
 from tests.peers import speech
 from tests.peers.answering import Answering
 from tests.peers.baresip import Baresip
+from tests.peers.socat import relayed
 from tests.ports import free_port
 from tests.sip.certificates import Authority
 
@@ -60,26 +59,9 @@ def test_sipp_over_ipv6(tmp_path: Path, transport: str, mode: str) -> None:
         check(server, transport, 20)
 
 
-@contextmanager
-def tls_client(port: int, authority: Authority) -> Iterator[int]:
+def tls_client(port: int, authority: Authority) -> AbstractContextManager[int]:
     """Debian's sipp has no TLS; the port where it is put around what is sent."""
-    listen = free_port()
-    target = f"OPENSSL:127.0.0.1:{port},cafile={authority.path},commonname=localhost"
-    wrapping = subprocess.Popen(
-        ["socat", f"TCP-LISTEN:{listen},bind=127.0.0.1,fork,reuseaddr", target]
-    )
-    try:
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", listen), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield listen
-    finally:
-        wrapping.terminate()
-        wrapping.wait(5)
+    return relayed(f"OPENSSL:127.0.0.1:{port},cafile={authority.path},commonname=localhost")
 
 
 @pytest.mark.interop("sipp", "socat")

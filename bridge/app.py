@@ -21,7 +21,12 @@ import uvicorn
 from bridge import __version__, metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
-from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSettings
+from bridge.backends.cascade.settings import (
+    BACK_CHANNELS,
+    CascadeSettings,
+    SttSettings,
+    TtsSettings,
+)
 from bridge.backends.mcp import McpServers
 from bridge.backends.registry import make_backends
 from bridge.backends.upstream.settings import UpstreamSettings
@@ -95,6 +100,8 @@ def _cascade(config: Config) -> CascadeSettings:
         tts=TtsSettings(**cascade.tts.model_dump()),
         turn_model=cascade.turn.model,
         echo_gate=cascade.turn.echo_gate,
+        pause_first=cascade.turn.pause_first,
+        back_channels=tuple(cascade.turn.back_channels) or BACK_CHANNELS,
         llm_base_url=cascade.llm.base_url,
         llm_model=cascade.llm.model,
         llm_api_key=cascade.llm.api_key,

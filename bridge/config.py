@@ -144,6 +144,8 @@ class Tts(Section):
 class Turn(Section):
     model: str = ""
     echo_gate: bool = True
+    pause_first: bool = False
+    back_channels: list[str] = []
 
 
 class Cascade(Section):

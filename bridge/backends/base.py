@@ -156,6 +156,13 @@ class CallAction:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldPlayout:
+    """Pause what the caller hears, or go on from the same sample; clients are told nothing."""
+
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTimed:
     """Where the time between the caller's last word and the answer went, in milliseconds."""
 
@@ -166,7 +173,7 @@ ListeningEvent = (
     SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
-SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | TurnTimed
+SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | HoldPlayout | TurnTimed
 BackendEvent = ListeningEvent | ResponseEvent | SessionEvent
 
 Emit = Callable[[BackendEvent], None]

@@ -72,6 +72,8 @@ class Playout:
         self.on_finished: Callable[[str], None] | None = None
         self.on_read: Callable[[Pcm], None] | None = None
         """Every frame of sound, as it leaves."""
+        self.paused = False
+        """Nothing is read until this is taken back, or all is cleared."""
         self.stats = PlayoutStats()
         self._queue: deque[tuple[str, Pcm | None]] = deque()  # None: the key ends here
         self._offset = 0  # samples of the first chunk already read
@@ -121,7 +123,8 @@ class Playout:
         """
         started: list[str] = []
         finished: list[str] = []
-        frame = self._next(samples, started, finished) if self._queue else None
+        flows = self._queue and not self.paused
+        frame = self._next(samples, started, finished) if flows else None
         fading = frame is None
         frame = self._stop(samples) if frame is None else self._join(frame)
         # Last, so that a callback may write or clear.
@@ -140,6 +143,7 @@ class Playout:
 
     def clear(self) -> list[Cut]:
         """Drop everything unread. Later writes of the keys cut are ignored."""
+        self.paused = False
         cuts = []
         for key, track in self._tracks.items():
             unheard = track.state is _State.OPEN or track.read < track.written
@@ -213,10 +217,10 @@ class Playout:
         """Nothing is to be said, or not yet."""
         if self._flowing:
             self._flowing = False
-            self._broken = any(
+            self._broken = self.paused or any(
                 track.state is _State.OPEN and track.read for track in self._tracks.values()
             )
-            if self._broken:
+            if self._broken and not self.paused:
                 self.stats.underruns += 1
                 self._prebuffer = min(self._prebuffer + MODEL_FRAME, MAX_PREBUFFER)
                 self._calm = 0

@@ -314,8 +314,10 @@ class Session:
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
                 self._server.relay(told)
-            case base.TurnTimed(record):
-                self._turn_timed(record)
+            case base.HoldPlayout() | base.TurnTimed() if self._stream is not None:
+                self._on_call(event, self._stream)
+            case base.HoldPlayout() | base.TurnTimed():
+                pass
             case (
                 base.SpeechStarted()
                 | base.SpeechStopped()
@@ -334,12 +336,15 @@ class Session:
                 responded(self._server, event, self._loop.time())
         self._carry_out()
 
-    def _turn_timed(self, record: Mapping[str, Any]) -> None:
-        """The backend's clock starts when it hears: the caller spoke a little before that."""
-        if self._stream is None:
-            return
-        total_ms = round(record["total_ms"] + self._line_ms, 1)
-        self.listener.session_turn({**record, "line_ms": self._line_ms, "total_ms": total_ms})
+    def _on_call(self, event: base.HoldPlayout | base.TurnTimed, stream: AudioStream) -> None:
+        match event:
+            case base.HoldPlayout(held):
+                stream.playout.paused = held
+            case base.TurnTimed(record):
+                # The backend's clock starts when it hears: the caller spoke a little before that.
+                total_ms = round(record["total_ms"] + self._line_ms, 1)
+                told = {**record, "line_ms": self._line_ms, "total_ms": total_ms}
+                self.listener.session_turn(told)
 
     def _cancel(self, response_id: ResponseId) -> None:
         if response_id == self._last_word:

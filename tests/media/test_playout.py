@@ -404,3 +404,45 @@ def test_new_speech_right_after_a_cut_ends_the_old() -> None:
 def test_what_was_never_on_the_wire_is_silent_at_once() -> None:
     _, told = cut(loud(4800), reads=0)
     assert told == ["silent"]
+
+
+def test_every_frame_of_sound_is_told_as_it_leaves() -> None:
+    playout, _ = recorded()
+    left: list[Pcm] = []
+    playout.on_read = left.append
+    assert playout.read() is None
+    playout.write("a", pcm(700))
+    playout.finish("a")
+    frames = [playout.read(), playout.read()]
+    assert playout.read() is None
+    assert [frame is told for frame, told in zip(frames, left, strict=True)] == [True, True]
+
+
+def test_what_is_paused_goes_on_from_the_same_sample() -> None:
+    playout, log = recorded()
+    playout.write("a", np.arange(480 * 4, dtype=np.int16))
+    playout.finish("a")
+    first = playout.read()
+    assert first is not None
+    playout.paused = True
+    fade, nothing = playout.read(), playout.read()
+    assert fade is not None
+    assert nothing is None
+    assert playout.played_ms("a") == 20
+    assert not playout.idle
+    playout.paused = False
+    second = playout.read()
+    assert second is not None
+    assert int(second[-1]) == 959
+    assert playout.stats.underruns == 0
+    assert log == ["started a"]
+
+
+def test_what_is_paused_and_cleared_is_paused_no_more() -> None:
+    playout, _ = recorded()
+    playout.write("a", pcm(960))
+    playout.read()
+    playout.paused = True
+    assert playout.clear() == [Cut("a", 20, 40)]
+    playout.write("b", pcm(480))
+    assert playout.read() is not None

@@ -8,6 +8,7 @@ from bridge import metrics
 from bridge.audio.codecs import PCMU
 from bridge.backends.base import (
     Capabilities,
+    HoldPlayout,
     LoopAudio,
     Pcm,
     ResponseFailed,
@@ -382,6 +383,20 @@ def test_how_long_an_answer_took_is_told_with_the_way_to_the_model() -> None:
         stage.model.emits(TurnTimed({"endpointing_ms": 500.0, "total_ms": 500.0}))
         (record,) = stage.owner.turns
         assert record == {"endpointing_ms": 500.0, "line_ms": 10.0, "total_ms": 510.0}
+        await stage.session.close()
+
+    asyncio.run(use())
+
+
+def test_a_model_may_hold_what_is_heard() -> None:
+    async def use() -> None:
+        stage = await Stage().open()
+        told = len(stage.events)
+        stage.model.emits(HoldPlayout(held=True))
+        assert stage.playout.paused
+        stage.model.emits(HoldPlayout(held=False))
+        assert not stage.playout.paused
+        assert len(stage.events) == told
         await stage.session.close()
 
     asyncio.run(use())

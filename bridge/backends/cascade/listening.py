@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from bridge.backends.base import MODEL_RATE, BackendEvent, Pcm, SpeechStarted, SpeechStopped
+from bridge.backends.base import (
+    MODEL_RATE,
+    BackendEvent,
+    HoldPlayout,
+    Pcm,
+    SpeechStarted,
+    SpeechStopped,
+)
 from bridge.backends.cascade.echo_gate import EchoGate
 from bridge.backends.cascade.ending import CHECK_MS, wait_for_words, wait_ms
 from bridge.backends.cascade.parts import Parts
@@ -25,6 +33,12 @@ log = logging.getLogger(__name__)
 KEPT_MS = 2_000  # of sound: a beginning is found later than it was
 KEPT_FOR_MODEL_MS = 8_000
 MISMATCH_S = 0.3
+DOUBT_MS = 1_100
+"""Longer speech is no murmur, whatever its words are."""
+MURMUR_PAUSE_MS = 224
+"""After so much silence the words of what may have been a murmur are looked at."""
+LOOK_S = 1.5
+"""How long the agent stays paused for them."""
 
 
 class Recent:
@@ -65,8 +79,19 @@ class Streamed:
         self.utterance.push(pcm)
 
 
+@dataclass(slots=True)
+class Doubt:
+    """Speech that has paused the agent and may be nothing but a murmur."""
+
+    started: SpeechStarted
+    voice_ms: int = 0
+    looking: bool = False
+    stopped: SpeechStopped | None = None
+    """The turn ended while its words were still looked at."""
+
+
 class Ear:
-    """Hears one caller. `emit` gets SpeechStarted and SpeechStopped."""
+    """Hears one caller. `emit` gets SpeechStarted, SpeechStopped and HoldPlayout."""
 
     def __init__(self, parts: Parts, emit: Callable[[BackendEvent], None]) -> None:
         self._parts = parts
@@ -84,6 +109,8 @@ class Ear:
         self._hints: Hints | None = None
         self._streamed: Streamed | None = None
         self._finished: Streamed | None = None
+        self._doubt: Doubt | None = None
+        self._murmurs = {plain(word) for word in parts.settings.back_channels}
         self._began_ms = 0
         self._pause = 0
         self._judged = 0
@@ -97,6 +124,8 @@ class Ear:
         if fields == self._fields:
             return
         self._fields = fields
+        if self._doubt is not None:
+            self._dismiss()
         self._drop_streamed()
         if self._stream is not None:
             # What was pushed under other terms is scored no more.
@@ -163,9 +192,11 @@ class Ear:
             self._pause += 1
         match event:
             case SpeechStarted():
-                self._started(event)
+                self._started(event, endpointer)
             case SpeechStopped():
                 self._stopped(event)
+            case None if self._doubt is not None:
+                self._doubts(self._doubt, endpointer)
             case None:
                 self._goes_on(endpointer)
 
@@ -203,7 +234,7 @@ class Ear:
         except BridgeError:
             return ""
 
-    def _started(self, event: SpeechStarted) -> None:
+    def _started(self, event: SpeechStarted, endpointer: Endpointer) -> None:
         self._began_ms = event.audio_ms
         recogniser = self._parts.stt
         if isinstance(recogniser, Listens):
@@ -211,9 +242,23 @@ class Ear:
             heard: list[str] = []
             self._streamed = Streamed(recogniser.listen(self.wanted, heard.append), heard)
             self._streamed.push(self._recent.since(event.audio_ms))
-        self._emit(event)
+        interrupts = (
+            self._fields is not None and self._fields.get("interrupt_response") is not False
+        )
+        if self._parts.settings.pause_first and self._speaking and interrupts:
+            self._doubt = Doubt(event, voice_ms=endpointer.voiced_ms)
+            self._emit(HoldPlayout(held=True))
+        else:
+            self._emit(event)
 
     def _stopped(self, event: SpeechStopped) -> None:
+        if self._doubt is not None:
+            self._doubt.stopped = event
+            self._look_at(self._doubt)
+        else:
+            self._end_turn(event)
+
+    def _end_turn(self, event: SpeechStopped) -> None:
         spoken_ms = self._loudness.voice_end_ms(self._began_ms, event.audio_ms)
         since_ms = self._loudness.position * 1000 / MODEL_RATE - spoken_ms
         self.times = TurnTimes(
@@ -227,3 +272,61 @@ class Ear:
             if streamed is not None:
                 streamed.utterance.abandon()
         self._streamed = self._finished = None
+
+    # Murmurs
+
+    def _doubts(self, doubt: Doubt, endpointer: Endpointer) -> None:
+        doubt.voice_ms += 0 if endpointer.pause_ms else CHUNK_MS
+        heard = "".join(self._streamed.heard) if self._streamed is not None else ""
+        if doubt.voice_ms >= DOUBT_MS or not self._is_murmur(heard):
+            self._confirm(doubt)
+        elif endpointer.pause_ms >= MURMUR_PAUSE_MS:
+            self._look_at(doubt)
+
+    def _look_at(self, doubt: Doubt) -> None:
+        if not doubt.looking:
+            doubt.looking = True
+            _ = self._tasks.spawn(self._look(doubt, self._pause), name="murmur")
+
+    async def _look(self, doubt: Doubt, pause: int) -> None:
+        murmured = doubt.voice_ms < DOUBT_MS // 2
+        try:
+            async with asyncio.timeout(LOOK_S):
+                sound = self._recent.since(doubt.started.audio_ms)
+                words = await self._parts.transcribe(sound, self._hints, self.wanted)
+            murmured = self._is_murmur(words)
+        except (BridgeError, TimeoutError) as error:
+            log.info("no words of a murmur", extra={"error": str(error)})
+        if self._doubt is not doubt:
+            return
+        if not murmured:
+            self._confirm(doubt)
+        elif pause == self._pause or doubt.stopped is not None:
+            self._dismiss()
+        else:
+            doubt.looking = False  # more was said meanwhile
+
+    def _is_murmur(self, words: str) -> bool:
+        said = plain(words)
+        return said in self._murmurs or all(word in self._murmurs for word in said.split())
+
+    def _confirm(self, doubt: Doubt) -> None:
+        """An interruption: clients are told now, of when it began."""
+        self._doubt = None
+        self._emit(doubt.started)
+        self._emit(HoldPlayout(held=False))
+        if doubt.stopped is not None:
+            self._end_turn(doubt.stopped)
+
+    def _dismiss(self) -> None:
+        """Nothing was said: the agent goes on where it stopped, and nobody hears of it."""
+        self._doubt = None
+        self._drop_streamed()
+        if self._endpointer is not None:
+            self._endpointer.forget()
+        self._emit(HoldPlayout(held=False))
+
+
+def plain(words: str) -> str:
+    """Without case and punctuation."""
+    return " ".join(re.sub(r"[^\w' ]+", " ", words.lower()).split())

@@ -4,6 +4,12 @@ from dataclasses import dataclass, field
 
 APOLOGY = "I am sorry, something went wrong here. Could you say that again, please?"
 
+BACK_CHANNELS = tuple(
+    "mhm,mm,mmm,mm hmm,mhmm,hmm,hm,uh huh,uhuh,aha,ah,oh,yeah,yep,yes,yup,okay,ok,right,sure,"  # noqa: SIM905
+    "i see,got it,alright,ja,genau,ach so,oui,d'accord,sí,si,vale,claro,sì,はい,うん,嗯,好,好的,"
+    "对,네,응".split(",")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SttSettings:
@@ -49,6 +55,10 @@ class CascadeSettings:
     """Path of a Smart Turn ONNX file for semantic_vad."""
     echo_gate: bool = True
     """Speech that is an echo of the agent's own is none of the caller's."""
+    pause_first: bool = False
+    """A caller who speaks over the agent pauses it; only words make it stop."""
+    back_channels: tuple[str, ...] = BACK_CHANNELS
+    """Words that are no interruption, where `pause_first` is on."""
     llm_base_url: str = ""
     """Of an OpenAI-compatible server, `/v1` included; unused by `scripted:` models."""
     llm_model: str = "scripted:receptionist"

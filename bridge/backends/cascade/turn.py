@@ -116,6 +116,18 @@ class Endpointer:
         """How long somebody who was speaking has been silent."""
         return self._unvoiced * CHUNK_MS if self._state is State.PAUSE else 0
 
+    @property
+    def voiced_ms(self) -> int:
+        """How long somebody has spoken without a pause."""
+        return self._voiced * CHUNK_MS
+
+    def forget(self) -> None:
+        """What was taken for the beginning of a turn was none."""
+        self._state = State.QUIET
+        self._voiced = self._unvoiced = 0
+        self.wait_ms = None
+        self._stopped_ms = self.position_ms
+
     def hear(self, probability: float, level_dbfs: float) -> SpeechStarted | SpeechStopped | None:
         """The next chunk's speech probability and level; what it begins or ends."""
         self.position_ms += CHUNK_MS

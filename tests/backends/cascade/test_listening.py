@@ -3,17 +3,24 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bridge.backends.base import Pcm, SpeechStarted, SpeechStopped
+from bridge.backends.base import (
+    BackendEvent,
+    HoldPlayout,
+    Pcm,
+    SpeechStarted,
+    SpeechStopped,
+)
 from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.errors import BackendError
-from tests.backends.cascade.caller import Caller, on_a_call, silence
+from tests.backends.cascade.caller import Caller, on_a_call, session, silence
 
 SEMANTIC = {"type": "semantic_vad", "eagerness": "medium"}
 SETTINGS = CascadeSettings(llm_base_url="http://127.0.0.1:1/v1", llm_model="m", apology="")
@@ -117,3 +124,79 @@ def test_the_agents_own_voice_does_not_interrupt_it(gate: bool) -> None:
         return Parts(settings, chat=ChatModel(settings), stt=Writes("stop"))
 
     on_a_call(use, make, turn_detection={"type": "server_vad"})
+
+
+async def speak_over(caller: Caller, words: str, after_s: float = 1.0) -> list[BackendEvent]:
+    """Said while the agent speaks; what came of it."""
+    caller.backend.agent_speaking(True)
+    sound = await caller.say(words)
+    await caller.speak(np.concatenate((sound, silence(after_s))))
+    return [caller.events.get_nowait() for _ in range(caller.events.qsize())]
+
+
+def pausing(words: str, **settings: Any) -> Callable[[], Parts]:
+    pauses = replace(SETTINGS, pause_first=True, **settings)
+    return lambda: Parts(pauses, chat=ChatModel(pauses), stt=Writes(words))
+
+
+@pytest.mark.parametrize("words", ["Mhm.", "yes", "Okay, okay!", "uh huh"])
+def test_a_murmur_pauses_the_agent_and_nothing_more(words: str) -> None:
+    async def use(caller: Caller) -> None:
+        assert await speak_over(caller, "yes") == [HoldPlayout(held=True), HoldPlayout(held=False)]
+
+    on_a_call(use, pausing(words), turn_detection={"type": "server_vad"})
+
+
+@pytest.mark.parametrize("words", ["stop", "yes but not today", "no"])
+def test_words_make_the_agent_stop(words: str) -> None:
+    async def use(caller: Caller) -> None:
+        kinds = [type(event) for event in await speak_over(caller, "stop")]
+        assert kinds == [HoldPlayout, SpeechStarted, HoldPlayout, SpeechStopped]
+
+    on_a_call(use, pausing(words), turn_detection={"type": "server_vad"})
+
+
+def test_who_speaks_long_is_not_waited_for() -> None:
+    async def use(caller: Caller) -> None:
+        held, started, let_go, *_ = await speak_over(caller, "I have been waiting for an hour now")
+        assert (held, let_go) == (HoldPlayout(held=True), HoldPlayout(held=False))
+        assert isinstance(started, SpeechStarted)
+
+    on_a_call(use, pausing("mhm"), turn_detection={"type": "server_vad"})
+
+
+def test_a_recogniser_that_fails_leaves_it_to_the_length() -> None:
+    async def use(caller: Caller) -> None:
+        assert await speak_over(caller, "yes") == [HoldPlayout(held=True), HoldPlayout(held=False)]
+        started = [type(event) for event in await speak_over(caller, "what about tomorrow")]
+        assert SpeechStarted in started
+
+    on_a_call(use, pausing(""), turn_detection={"type": "server_vad"})
+
+
+def test_a_murmur_while_nobody_speaks_is_a_turn() -> None:
+    async def use(caller: Caller) -> None:
+        await caller.speak(await caller.say("yes"))
+        assert isinstance(await caller.next(), SpeechStarted)
+
+    on_a_call(use, pausing("yes"), turn_detection={"type": "server_vad"})
+
+
+def test_an_agent_not_to_be_interrupted_is_not_paused() -> None:
+    async def use(caller: Caller) -> None:
+        kinds = [type(event) for event in await speak_over(caller, "yes")]
+        assert kinds == [SpeechStarted, SpeechStopped]
+
+    detection = {"type": "server_vad", "interrupt_response": False}
+    on_a_call(use, pausing("yes"), turn_detection=detection)
+
+
+def test_other_terms_let_the_agent_go_on() -> None:
+    async def use(caller: Caller) -> None:
+        caller.backend.agent_speaking(True)
+        await caller.speak((await caller.say("stop please"))[:24_000])
+        assert await caller.next() == HoldPlayout(held=True)
+        caller.backend.configure(session(None))
+        assert await caller.next() == HoldPlayout(held=False)
+
+    on_a_call(use, pausing("stop"), turn_detection={"type": "server_vad"})

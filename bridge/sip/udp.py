@@ -6,6 +6,7 @@ quote something lately sent are believed: anybody can make one up, but not the b
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import struct
 from collections import deque
@@ -135,8 +136,7 @@ class UdpSocket(asyncio.DatagramProtocol):
 async def open_udp(owner: Owner, address: Address) -> UdpSocket:
     """Bind; raises OSError. An IPv6 socket takes IPv6 only, so that both may have one port."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, local = found[0]
+    family, local = await _bindable(address)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -150,6 +150,20 @@ async def open_udp(owner: Owner, address: Address) -> UdpSocket:
         sock.close()
         raise
     return opened
+
+
+async def _bindable(
+    address: Address,
+) -> tuple[socket.AddressFamily, Address | tuple[str, int, int, int]]:
+    """Family and socket address. Only a name has to be asked for."""
+    try:
+        version = ipaddress.ip_address(address[0]).version
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, local = found[0]
+        return family, cast(Address, local)
+    return socket.AF_INET6 if version == 6 else socket.AF_INET, _socket_address(address)
 
 
 def address_of(raw: tuple[str, int] | tuple[str, int, int, int]) -> Address:

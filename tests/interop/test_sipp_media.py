@@ -1,0 +1,96 @@
+"""RTP of sipp behind a NAT and after a move; calls of sipp while strangers flood and scan."""
+
+import json
+import subprocess
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.peers import speech
+from tests.peers.capture import Capture
+from tests.peers.phone import encode
+from tests.peers.service import Service
+from tests.peers.sipp import Scenario, play, playing, sdp
+from tests.ports import free_port
+
+pytestmark = pytest.mark.interop("sipp", "tcpdump")
+
+
+def spoken(folder: Path) -> None:
+    """What `rtp_stream` finds."""
+    (folder / "speech.ul").write_bytes(encode(speech.samples("Hello there. " * 8)))
+
+
+def media_of(service: Service) -> tuple[range, str]:
+    low = int(service.settings["rtp.port_min"])
+    return range(low, low + 400), f"udp portrange {low}-{low + 399}"
+
+
+@pytest.mark.interop("espeak-ng", "sox")
+@pytest.mark.matrix(31, 57, peer="sipp")
+def test_rtp_goes_where_it_comes_from(tmp_path: Path) -> None:
+    """Not to the private address that SDP names; to that of a re-INVITE, once that is public."""
+    spoken(tmp_path)
+    port = free_port()
+    moved = sdp(f"m=audio {port} RTP/AVP 0", version=2)
+    call = Scenario().call(sdp(connection="10.9.8.7")).execute('rtp_stream="speech.ul,-1,0"')
+    call.pause(1000).execute('rtp_stream="pause"').invite(moved).ringing().expect(200).ack()
+    call.pause(500).bye()
+    with Service(session__backend="echo") as service:
+        ours, wire = media_of(service)
+        with Capture(f"udp port {service.sip_port} or {wire}") as capture:
+            play(call, tmp_path, to=service.sip)
+    media = [d for d in capture.datagrams if d.data[:1] == b"\x80" and d.data[1] & 0x7F == 0]
+    (theirs,) = {d.source for d in media if d.destination[1] in ours}
+    reached = [d.destination for d in media if d.source[1] in ours]
+    assert set(reached) == {theirs, ("127.0.0.1", port)}
+    first = reached.index(("127.0.0.1", port))
+    assert first > 10
+    assert set(reached[first:]) == {("127.0.0.1", port)}
+    assert len(reached) - first > 10
+
+
+@pytest.mark.interop("svmap")
+@pytest.mark.matrix(61, peer="sipp, sipvicious")
+def test_a_flood_and_scans(tmp_path: Path) -> None:
+    """Strangers call 300 times a second and look for numbers; whom we know notices nothing."""
+    trunks = json.dumps({"carrier": {"addresses": ["127.0.0.2"]}})
+    settings = {"sip__trunks": trunks, "sip__unknown_sources": "drop"}
+    stranger = Scenario().invite().expect(200)
+    talks, calls = (Scenario().call().pause(ms).bye() for ms in (3500, 100))
+    with Service(session__backend="echo", **settings) as service:
+        ours, wire = media_of(service)
+        strangers_hear = f"udp src port {service.sip_port} and dst host 127.0.0.1"
+        with (
+            Capture(f"({wire}) or ({strangers_hear})") as capture,
+            playing(talks, tmp_path, to=service.sip, host="127.0.0.2"),
+            playing(
+                stranger,
+                tmp_path,
+                *("-r", "300"),
+                to=service.sip,
+                calls=900,
+                recv_timeout_ms=500,
+                fails=True,
+            ) as flood,
+            playing(calls, tmp_path, "-r", "20", to=service.sip, host="127.0.0.2", calls=50),
+        ):
+            target = ("-p", str(service.sip_port), "127.0.0.1")
+            scans = [
+                subprocess.Popen([*scan, *target], stderr=subprocess.PIPE, text=True)
+                for scan in (["svmap"], ["svwar", "-e100-300"])
+            ]
+            for scan in scans:
+                assert "found nothing" in scan.communicate()[1]
+        assert flood.statistic("FailedCall(C)") == 900
+        assert service.metric("bridge_calls_started_total") == 51
+    assert not [d for d in capture.datagrams if d.source[1] == service.sip_port]
+    # To the call that lasted: nothing is missing of what was said, and nothing came late.
+    sources = Counter(d.source[1] for d in capture.datagrams if d.source[1] in ours)
+    packets = capture.rtp_from(sources.most_common(1)[0][0])
+    assert len(packets) > 150
+    for before, after in pairwise(packets):
+        assert (after.sequence - before.sequence) % 65_536 == 1
+        assert after.arrived_at - before.arrived_at < 0.25

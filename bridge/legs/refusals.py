@@ -35,6 +35,7 @@ BY_CODE: Mapping[str, str] = {
     "invalid_offer": "the session description of the caller",
 }
 BY_STATUS: Mapping[int, str] = {
+    0: "nothing, unless that host is one of a trunk: sip.trunks.<name>.addresses",
     401: "{caller}.digest.users, or name and password of the caller",
     403: "name and password of the caller; it is heard again after five minutes",
     422: "Session-Expires of the caller",

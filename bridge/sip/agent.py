@@ -18,7 +18,14 @@ from bridge.sip.commands import AgentCommands
 from bridge.sip.dialog import Dialog
 from bridge.sip.events import Flow, IncomingCall, UsageId
 from bridge.sip.invite import InviteUsage
-from bridge.sip.message import Request, Response, make_response, parse_message, stamp_source
+from bridge.sip.message import (
+    Rejection,
+    Request,
+    Response,
+    make_response,
+    parse_message,
+    stamp_source,
+)
 from bridge.sip.outgoing import OutgoingCall
 from bridge.sip.replaces import Replaces
 from bridge.sip.server_transaction import (
@@ -32,6 +39,9 @@ from bridge.sip.server_transaction import (
 from bridge.sip.validation import validate
 
 __all__ = ["AgentConfig", "AgentCounts", "AgentStats", "UserAgent"]
+
+
+NO_PEER = "it speaks in a call of another host"
 
 
 class UserAgent(AgentCommands):
@@ -55,6 +65,8 @@ class UserAgent(AgentCommands):
             stamped = stamp_source(message, flow.remote)
             if may_be_ours and not self._may_speak(stamped, flow):
                 self.stats.not_admitted += 1
+                if stamped.method == "INVITE" and self._usage_of(stamped) is not None:
+                    self.config.refused(stamped, flow, Rejection(0, "", why=NO_PEER))
                 return
             request = stamped
             self._receive_request(request, flow, now)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 from bridge.sip.agent_config import AgentConfig
 from bridge.sip.events import Flow
@@ -65,3 +66,29 @@ def test_tls_connections_are_offered_for_reuse() -> None:
     plain = CallingLadder(flow=TCP)
     plain.call()
     assert "alias" not in plain.request("INVITE").top_via.params
+
+
+def test_each_invite_that_ends_here_is_told() -> None:
+    told: list[tuple[int, str]] = []
+    config = AgentConfig(
+        trusts=lambda flow: False,
+        refused=lambda request, flow, rejection: told.append(
+            (rejection.status, rejection.why or rejection.reason)
+        ),
+    )
+    ladder = Ladder(config).established()
+    other: dict[str, Any] = {"call_id": "other", "branch": "z9hG4bK-other"}
+    _ = ladder >> caller_request(headers=[("Require", "a-thing")], **other) << 420
+    _ = ladder >> caller_request(to_tag="gone", **other) << 481
+    _ = ladder >> caller_request("INFO", to_tag="gone", **other) << 481
+    ladder.flow = STRANGER
+    _ = ladder >> ladder.in_dialog("INVITE", 4) >> ladder.in_dialog("INFO", 5) << None
+    ladder.agent.drain()
+    ladder.flow = UDP
+    _ = ladder >> caller_request(**other) << 503
+    assert told == [
+        (420, "Bad Extension"),
+        (481, "it belongs to a call that is not here"),
+        (0, "it speaks in a call of another host"),
+        (503, "the service is stopping"),
+    ]

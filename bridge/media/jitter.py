@@ -87,7 +87,7 @@ class JitterBuffer:
         self._conceded: set[int] = set()
         self._candidate: tuple[int, int, tuple[bytes, int]] | None = None
         self._epoch: float | None = None
-        self._tick = -1
+        self._tick = self._heard = -1
         self._owed = 0
         self._starved = 0
         self._muted = False
@@ -187,6 +187,7 @@ class JitterBuffer:
         else:
             # Who comes between the packets of a source that goes on is not its successor.
             self._candidate = None
+            self._heard = self._tick
         if sequence in self._queue:
             self.stats.duplicates += 1
         elif len(self._queue) >= CAPACITY:
@@ -196,12 +197,13 @@ class JitterBuffer:
             self._queued += entry[1]
 
     def _restarts_at(self, packet: RtpPacket, entry: tuple[bytes, int]) -> bool:
-        """Two packets in a row make a new source, as in RFC 3550 appendix A.1: one is a stray."""
+        """Two packets in a row make a new source, as in RFC 3550 appendix A.1: one is a stray. Not
+        while the source goes on, for however fast another may send."""
         sequence = packet.sequence_number
         first = self._candidate
         if self.ssrc is None:
             self._restart(packet.ssrc, sequence)
-        elif first is not None and first[:2] == (packet.ssrc, sequence):
+        elif first is not None and first[:2] == (packet.ssrc, sequence) and not self._goes_on:
             self.stats.restarts += 1
             self._restart(packet.ssrc, (sequence - 1) & 0xFFFF)
             self._queue[self._expected] = first[2]
@@ -210,6 +212,11 @@ class JitterBuffer:
             self._candidate = (packet.ssrc, (sequence + 1) & 0xFFFF, entry)
             return False
         return True
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the source is heard: its next packet is not overdue yet."""
+        return 0 <= self._tick < self._heard + 1 + max(1, self._packet // self._frame)
 
     def _restart(self, ssrc: int, expected: int) -> None:
         self.ssrc = ssrc

@@ -136,6 +136,13 @@ def wrong_ssrc_from_the_peers_address(scene: Scene) -> None:
     scene.sent_by_peer += 50  # counted as received; the model must not hear them
 
 
+def flood_from_the_peers_address(scene: Scene) -> None:
+    """The same, and twenty for each of the peer's."""
+    scene.step(10)
+    scene.step(50, intruder=partial(packets, scene.intruder, 20), of=scene.peer)
+    scene.sent_by_peer += 1000
+
+
 def digits_from_the_peers_address(scene: Scene) -> None:
     scene.step(10)
 
@@ -243,6 +250,7 @@ DIRECT = (
 )
 UNPROTECTED = (
     wrong_ssrc_from_the_peers_address,
+    flood_from_the_peers_address,
     digits_from_the_peers_address,
     rtcp_from_another_port_of_the_peer,
     rtcp_bye_of_the_peer,

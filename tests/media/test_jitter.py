@@ -122,6 +122,19 @@ def test_a_new_source_takes_over_and_a_stray_packet_does_not() -> None:
     assert line.jitter.stats.restarts == 1
 
 
+def test_no_source_takes_over_from_one_that_goes_on() -> None:
+    line = Line()
+    line.tick(packet(0))
+    others: list[RtpPacket] = []
+    for n in range(1, 50):
+        others = [packet(1000 + 10 * n + each, ssrc=5) for each in range(10)]
+        assert line.tick(*others, packet(n)) == [n]
+    assert line.jitter.stats.restarts == 0
+    assert line.tick(*others[:2]) == []
+    assert line.tick(packet(2000, ssrc=5, label=7), packet(2001, ssrc=5, label=8)) == [7, 8]
+    assert (line.jitter.ssrc, line.jitter.stats.restarts) == (5, 1)
+
+
 def test_silence_is_filled_while_nothing_comes_and_the_clock_stays_true() -> None:
     line = Line()
     line.tick(packet(0))

@@ -73,6 +73,7 @@ class WebRtcLeg:
         self._unsent_bytes = 0
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def stream(self) -> AudioStream | None:
@@ -151,7 +152,8 @@ class WebRtcLeg:
         self._plane.add(self._stream)
         self._loop.call_soon(self._tell_answered)
         if offer.direction in ("sendrecv", "recvonly"):
-            self._loop.call_later(self._limits.unheard_s, self._look_for_one_way)
+            unheard_s = self._limits.unheard_s
+            self._patience = self._loop.call_later(unheard_s, self._look_for_one_way)
         if offer.data is not None:
             capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
             await self._peer.sctp.start(capabilities, offer.sctp_port)
@@ -206,12 +208,15 @@ class WebRtcLeg:
     def _tell_ended(self) -> None:
         if self.listener is not None and self.ended is not None:
             self.listener.leg_ended(self.ended)
+            self.listener = None
 
     def _end(self, reason: str) -> None:
         if self.ended is not None:
             return
         self.ended = reason
         self._unsent.clear()
+        if self._patience is not None:
+            self._patience.cancel()
         self._plane.remove(self._stream)
         self._loop.call_soon(self._tell_ended)
         self._closing = self._tasks.spawn(self._close(), name="close")
@@ -223,6 +228,8 @@ class WebRtcLeg:
             if self._connecting is not None:
                 self._connecting.cancel()
             await self._path.close()
+            if self._channel is not None:
+                self._channel.remove_all_listeners()
 
     async def _say_goodbye(self) -> None:
         """Close the data channel so that what was sent before still arrives."""

@@ -72,6 +72,7 @@ TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "Connection": (
         "_nominated",
+        "_check_list",
         "_remote_candidates",
         "_protocols",
         "_queue",
@@ -94,6 +95,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "_send_chunk",
         "_advertised_rwnd",
         "_inbound_streams",
+        "_data_channels",
     ),
 }
 
@@ -353,6 +355,7 @@ class GuardedConnection(Connection):
         """Close the sockets whatever state the rest is in."""
         self.closed = True
         self._nominated.clear()
+        self._check_list.clear()
         for protocol in self._protocols:
             protocol.transport.close()
 
@@ -434,6 +437,13 @@ class PeerTransport:
         await self.sctp.stop()
         await self.dtls.stop()
         await self.ice.stop()
+
+    def abort(self) -> None:
+        """Close the sockets, and part what refers to each other: collections are rare."""
+        self.connection.abort()
+        self.sctp._data_channels.clear()
+        for emitter in (self.dtls, self.ice, self.sctp):
+            emitter.remove_all_listeners()
 
 
 def check_libraries(

@@ -38,6 +38,7 @@ class SrtpWire:
     def stop(self) -> None:
         self._stream = None
         self.sends = False
+        self._connection.on_media = _nobody
 
     def send(self, data: bytes, /) -> None:
         session = self._dtls._tx_srtp
@@ -77,3 +78,6 @@ class SrtpWire:
             stream.receive_rtcp(plain, now)
         elif self._listens:
             stream.receive_rtp(plain, now)
+
+
+def _nobody(_: bytes) -> None: ...

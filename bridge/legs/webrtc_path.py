@@ -144,7 +144,8 @@ class MediaPath:
     def abort(self) -> None:
         """As `close`, without a word."""
         self.wire.stop()
-        self.peer.connection.abort()
+        self.peer.abort()
+        self.on_lost = None
 
     def _as_advertised(self, candidate: RTCIceCandidate) -> RTCIceCandidate:
         if self._advertised is None:

@@ -112,3 +112,4 @@ class Clients:
     def close(self, code: int, reason: str) -> None:
         for client in self._by_id.values():
             client.close(code, reason)
+        self._by_id.clear()

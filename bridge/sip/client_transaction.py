@@ -98,7 +98,12 @@ class ClientTransaction(Transaction):
         if self.state in (State.CALLING, State.TRYING, State.PROCEEDING):
             self.state = State.TERMINATED
             self.layer.timers.stop_all(self)
-            self.layer.terminated(self)
+            self._terminated()
+
+    def _terminated(self) -> None:
+        super()._terminated()
+        # It may hold on to its transaction, and each would keep the other.
+        del self.user
 
     def _act(self, action: Action, message: Request | Response | None, now: float) -> None:
         match action:

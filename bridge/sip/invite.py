@@ -422,6 +422,7 @@ class InviteUsage:
         self.timer.stop()
         if self._referral is not None:
             self._referral.call_ended()
+            self._referral = None
         self.transfers.end(now)
         if self.state is not CallState.LEAVING:
             self._settle(now, refuse_invite=unanswered and step is Step.BYE)

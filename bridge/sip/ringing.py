@@ -46,7 +46,11 @@ class Ringing:
         if self._required or (OPTION in request.supported and not self._offered):
             number = host.rng.randrange(1, 2**31)
             self._reliable = ReliableResponses(
-                transaction, host.timers, number, call.not_acknowledged_early
+                transaction,
+                host.timers,
+                number,
+                # Not the method itself, which would keep the call: it may be known weakly here.
+                lambda now: call.not_acknowledged_early(now),
             )
         self._provisional: Response | None = None
         self._offer_out = False

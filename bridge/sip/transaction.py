@@ -125,8 +125,11 @@ class Transaction(ABC):
             self._interval = self._next_interval(self._interval)
             self.layer.timers.start(self, what, now + self._interval)
         if self.state is State.TERMINATED:
-            self.layer.terminated(self)
+            self._terminated()
         return step[1]
+
+    def _terminated(self) -> None:
+        self.layer.terminated(self)
 
     @abstractmethod
     def _act(self, action: Action, message: Request | Response | None, now: float) -> None:

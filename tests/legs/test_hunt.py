@@ -12,6 +12,7 @@ from bridge.legs.base import LegResult
 from bridge.legs.exits import DialOrder
 from bridge.legs.sip import SipLegs
 from bridge.legs.sip_leg import LegTerms, SipLeg
+from bridge.sip.auth import Credentials
 from bridge.sip.events import Flow
 from bridge.sip.message import Request, Response, make_response, parse_message
 from bridge.sip.registrar import Binding, Registrar
@@ -268,10 +269,33 @@ def test_redirects_come_to_an_end() -> None:
     play(scenario, redirects="any")
 
 
+DIGEST = [("WWW-Authenticate", 'Digest realm="lab",nonce="n",qop="auth",algorithm=MD5')]
+
+
+def test_the_password_is_for_the_trunk_alone() -> None:
+    async def scenario(lab: Lab) -> None:
+        one, two = lab.handsets
+        secret = Credentials("user", "secret", "lab")
+        leg, _ = await lab.dial(terms=LAB, max_redirects=3, credentials=secret)
+        replies(one, await called(one), 401, headers=DIGEST)
+        proven = await called(one)
+        assert "authorization" in proven.headers
+        replies(one, proven, 302, headers=moved(lab, 1))
+        asked = await called(two)
+        assert "authorization" not in asked.headers
+        replies(two, asked, 401, headers=DIGEST)
+        await virtual.settle()
+        assert refused(leg)[0] == 401
+
+    play(scenario, redirects="any")
+
+
 # Phones that have registered by one name
 
 
 class Registered(Registrar):
+    transports: tuple[str, ...] = ("udp",) * 3
+
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
@@ -280,7 +304,7 @@ class Registered(Registrar):
         return tuple(
             Binding(
                 NameAddr.parse(f"<{self.lab.uri(number)}>"),
-                Flow("udp", local, (HOST, handset.port)),
+                Flow(self.transports[number], local, (HOST, handset.port)),
                 2000.0,
                 "x",
                 1,
@@ -363,6 +387,22 @@ def test_a_decline_is_for_all() -> None:
         replies(two, invites[1], 487)
         await virtual.settle()
         assert refused(leg)[0] == 603
+
+    play(scenario)
+
+
+def test_browsers_are_not_called_with_phones() -> None:
+    """What they take differs: those ring that are like the latest to register."""
+
+    async def scenario(lab: Lab) -> None:
+        registered = to_all(lab)
+        lab.phones._exits._registrar = mixed = Registered(lab)
+        mixed.transports = ("udp", "ws")
+        leg, _ = await lab.dial(**registered)
+        invite = await called(lab.handsets[0])
+        replies(lab.handsets[0], invite, 486)
+        await virtual.settle()
+        assert refused(leg)[0] == 486
 
     play(scenario)
 

@@ -19,6 +19,7 @@ from tests.peers.upstream_calls import (
     Stage,
     longest_gap_ms,
     loud_ms,
+    relay_tasks,
     staged,
 )
 from tests.peers.upstream_rules import Fault, FaultKind
@@ -37,6 +38,7 @@ def play(
     async def main() -> None:
         async with staged(upstream, wanted) as stage:
             await scenario(stage)
+        assert not relay_tasks()
 
     asyncio.run(main())
 

@@ -18,6 +18,7 @@ from tests.peers.upstream_calls import (
     LOUD,
     Conversation,
     Stage,
+    relay_tasks,
     said,
     staged,
     until,
@@ -55,6 +56,7 @@ def play(
             await talk.speak()
             await scenario(stage, talk)
             await phone.close()
+        assert not relay_tasks()
 
     asyncio.run(main())
 
@@ -154,5 +156,6 @@ def test_another_backend_for_a_model_that_was_never_there() -> None:
             phone.hangup()
             await asyncio.wait_for(phone.ended.wait(), 3)
             await phone.close()
+        assert not relay_tasks()
 
     asyncio.run(main())

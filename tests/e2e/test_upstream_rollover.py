@@ -6,8 +6,16 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from tests.peers.upstream import Session, Upstream
-from tests.peers.upstream_calls import Conversation, Stage, longest_gap_ms, staged, until
+from tests.peers.upstream import Upstream
+from tests.peers.upstream_calls import (
+    Conversation,
+    Stage,
+    longest_gap_ms,
+    relay_tasks,
+    staged,
+    until,
+)
+from tests.peers.upstream_session import Session
 
 pytestmark = pytest.mark.e2e
 
@@ -30,6 +38,7 @@ def play(scenario: Callable[[Stage, Conversation], Awaitable[None]], far: Upstre
             talk.phone.hangup()
             await asyncio.wait_for(talk.phone.ended.wait(), 3)
             await talk.phone.close()
+        assert not relay_tasks()
 
     asyncio.run(main())
 

@@ -4,59 +4,16 @@ It hears speech by its loudness, answers each turn with a tone, several times fa
 sounds, and can be told to fail at the moment it has sent an event of a given type.
 """
 
-import asyncio
-import base64
 import contextlib
-import itertools
-import json
 import ssl
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
-from pydantic import TypeAdapter
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tests.peers.upstream_rules import GARBAGE, RATE, Event, Fault, Rules, leaves, merge, tone
-
-Samples = NDArray[np.int16]
-
-LOUD = 400
-ONSET_MS = 60
-SILENCE_MS = 300
-PREFIX_MS = 200
-CHUNK_MS = 100
-
-_server_events: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
-_client_events: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
-
-
-@dataclass
-class Session:
-    """One connection, and all that was said on it."""
-
-    config: Event = field(default_factory=dict)
-    received: list[Event] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
-    audio: list[Samples] = field(default_factory=list)
-    items: dict[str, Event] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    query: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def heard(self) -> Samples:
-        return np.concatenate(self.audio) if self.audio else np.empty(0, np.int16)
-
-    def types(self) -> list[str]:
-        """Of what the client sent, sound left out."""
-        seen = [event["type"] for event in self.received]
-        return [kind for kind in seen if kind != "input_audio_buffer.append"]
+from tests.peers.upstream_rules import Fault, Rules
+from tests.peers.upstream_session import Conversation, Refused, Session
 
 
 class Upstream:
@@ -109,8 +66,7 @@ class Upstream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for connection in list(self._live):
-            connection.transport.abort()
+        self.drop()
         self._server.close()
         await self._server.wait_closed()
 
@@ -123,6 +79,11 @@ class Upstream:
     def connections(self) -> int:
         """Those left out that were told to notice nothing more, not even their end."""
         return len(self._live - self._dead)
+
+    def drop(self) -> None:
+        """Every connection breaks."""
+        for connection in list(self._live):
+            connection.transport.abort()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.status:
@@ -139,351 +100,14 @@ class Upstream:
         session.headers = {k.lower(): v for k, v in connection.request.headers.raw_items()}
         self.sessions.append(session)
         self._live.add(connection)
-        conversation = _Conversation(self, connection, session)
+        conversation = Conversation(self, connection, session)
         try:
-            await conversation.run()
-        except ConnectionClosed:
-            pass
+            if self.rules.alone and len(self._live) > 1:
+                await conversation.refuse(Refused("session_limit_reached", "one at a time"), None)
+                await connection.close(1008)
+                return
+            with contextlib.suppress(ConnectionClosed):
+                await conversation.run()
         finally:
             self._live.discard(connection)
             await conversation.stop()
-
-
-class _Refused(Exception):
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.error = {
-            "type": "invalid_request_error",
-            "code": code,
-            "message": message,
-            "param": param,
-        }
-
-
-class _Hung(Exception):
-    """Nothing is said any more."""
-
-
-class _Conversation:
-    def __init__(self, server: Upstream, connection: ServerConnection, session: Session) -> None:
-        self.server = server
-        self.rules = server.rules
-        self.connection = connection
-        self.session = session
-        self._ids = itertools.count(1)
-        self._counts: dict[str, int] = {}
-        self._fault = server.fault if len(server.sessions) <= server.faulty else None
-        self._stalled = asyncio.Event()
-        self._clock = 0  # samples
-        self._loud_ms = self._quiet_ms = 0
-        self._speech: str | None = None
-        self._speaking: asyncio.Task[None] | None = None
-        self._response: str | None = None
-        self._turns = 0
-
-    def new_id(self, prefix: str) -> str:
-        return f"{prefix}_{id(self.session) % 10**8}_{next(self._ids)}"
-
-    async def run(self) -> None:
-        if self.server.late_s:
-            await asyncio.sleep(self.server.late_s)
-        began = asyncio.get_running_loop().time()
-        created = self.rules.creates
-        body = {"session": {"type": "realtime", "id": self.new_id("sess")}}
-        if created == "conversation.created":
-            body = {"conversation": {"id": self.new_id("conv")}}
-        await self.send(created, **body)
-        async for text in self.connection:
-            now = asyncio.get_running_loop().time()
-            if self.server.limit_s and now - began > self.server.limit_s:
-                await self.refuse(_Refused("session_expired", "The session is over."), None)
-                await self.connection.close(1001)
-                return
-            if self._stalled.is_set():
-                continue
-            event = json.loads(text)
-            try:
-                await self.receive(event)
-            except _Hung:
-                continue
-            except _Refused as refused:
-                await self.refuse(refused, event.get("event_id"))
-
-    async def stop(self) -> None:
-        if self._speaking is not None:
-            self._speaking.cancel()
-
-    async def refuse(self, refused: _Refused, event_id: str | None) -> None:
-        self.session.refused.append(str(refused))
-        echoed = event_id if self.rules.echoes_event_id else None
-        await self.send("error", error={**refused.error, "event_id": echoed})
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        event = {"type": kind, "event_id": self.new_id("event"), **fields}
-        # The types are unions from left to right: the one meant must be the one found.
-        assert _server_events.validate_python(event).type == kind, event
-        if self._stalled.is_set():
-            raise _Hung
-        self.session.sent.append(kind)
-        self.server.told.add(kind)
-        await self.connection.send(json.dumps(event))
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        fault = self._fault
-        if fault is not None and fault.at == kind and fault.count == self._counts[kind]:
-            await self.fail(fault)
-
-    async def fail(self, fault: Fault) -> None:
-        if fault is not self.server.fault:
-            instructions = self.session.config.get("instructions", "")
-            if instructions in self.server.spent:
-                return
-            self.server.spent.add(instructions)
-        self.server.failed += 1
-        match fault.kind:
-            case "die":
-                self.connection.transport.abort()
-            case "close":
-                await self.connection.close(1011)
-            case "stall" | "hang":
-                self._stalled.set()
-                self.server._dead.add(self.connection)
-                if fault.kind == "stall":
-                    self.connection.transport.pause_reading()
-            case "babble":
-                for text in GARBAGE:
-                    await self.connection.send(text)
-            case "flood":
-                for _ in range(20_000):
-                    await self.connection.send('{"type":"x.unknown","event_id":"e"}')
-
-    # What clients send
-
-    async def receive(self, event: Event) -> None:
-        kind = event["type"]
-        self.session.received.append(event)
-        if self.rules.events is not None and kind not in self.rules.events:
-            raise _Refused("unknown_event", f"unknown event {kind}")
-        if self.rules.judged:
-            assert _client_events.validate_python(event).type == kind, event
-        match kind:
-            case "session.update":
-                await self.update(event["session"])
-            case "input_audio_buffer.append":
-                await self.hear(base64.b64decode(event["audio"], validate=True))
-            case "input_audio_buffer.commit":
-                await self.commit(self.new_id("item"))
-            case "conversation.item.create":
-                await self.create(event["item"])
-            case "conversation.item.truncate" | "conversation.item.delete":
-                await self.edit(event)
-            case "response.create":
-                await self.respond(event.get("response") or {})
-            case "response.cancel":
-                await self.cancel("client_cancelled")
-            case _:
-                pass
-
-    async def update(self, session: Event) -> None:
-        if self.rules.needs_type and session.get("type") != "realtime":
-            raise _Refused("missing_required_parameter", "no session.type", "session.type")
-        for path in leaves(session):
-            if self.rules.fields is not None and path not in self.rules.fields:
-                raise _Refused("unknown_parameter", f"unknown {path}", f"session.{path}")
-        merge(self.session.config, session)
-        asked = Fault.parse(self.session.config.get("instructions", ""))
-        self._fault = asked or self._fault
-        if self.rules.confirms:
-            await self.send("session.updated", session={"type": "realtime"})
-
-    async def create(self, item: Event) -> None:
-        if item["type"] == "message" and item["role"] not in self.rules.roles:
-            raise _Refused("invalid_value", f"role {item['role']}")
-        for name in item:
-            if self.rules.item_fields is not None and name not in self.rules.item_fields:
-                raise _Refused("unknown_parameter", f"item.{name}")
-        item = {"id": self.new_id("item"), "status": "completed", "object": "realtime.item"} | item
-        self.session.items[item["id"]] = item
-        await self.send("conversation.item.added", item=item, previous_item_id=None)
-        await self.send("conversation.item.done", item=item, previous_item_id=None)
-
-    async def edit(self, event: Event) -> None:
-        if event["item_id"] not in self.session.items:
-            raise _Refused("item_not_found", f"no item {event['item_id']}")
-        if event["type"].endswith("delete"):
-            del self.session.items[event["item_id"]]
-            await self.send("conversation.item.deleted", item_id=event["item_id"])
-            return
-        end = {"content_index": 0, "audio_end_ms": event["audio_end_ms"]}
-        await self.send("conversation.item.truncated", item_id=event["item_id"], **end)
-
-    # The ear
-
-    @property
-    def detection(self) -> Event | None:
-        flat = self.session.config.get("turn_detection")
-        nested = self.session.config.get("audio", {}).get("input", {})
-        found: Event | None = flat or nested.get("turn_detection", {"type": "server_vad"})
-        return found
-
-    async def hear(self, data: bytes) -> None:
-        pcm = np.frombuffer(data, np.int16)
-        self.session.audio.append(pcm)
-        for begin in range(0, len(pcm), RATE // 50):
-            await self.listen(pcm[begin : begin + RATE // 50])
-
-    async def listen(self, frame: Samples) -> None:
-        self._clock += len(frame)
-        ms = len(frame) * 1000 // RATE
-        loud = bool(np.abs(frame.astype(np.int32)).mean() > LOUD)
-        self._loud_ms = self._loud_ms + ms if loud else 0
-        self._quiet_ms = 0 if loud else self._quiet_ms + ms
-        if self.detection is None:
-            return
-        now_ms = self._clock * 1000 // RATE
-        if self._speech is None and self._loud_ms >= ONSET_MS:
-            self._speech = self.new_id("item")
-            start = max(0, now_ms - self._loud_ms - PREFIX_MS)
-            await self.send(
-                "input_audio_buffer.speech_started", item_id=self._speech, audio_start_ms=start
-            )
-            if self.detection.get("interrupt_response", True):
-                await self.cancel("turn_detected")
-        elif self._speech is not None and self._quiet_ms >= SILENCE_MS:
-            item_id, self._speech = self._speech, None
-            await self.send(
-                "input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=now_ms
-            )
-            await self.commit(item_id)
-            if self.detection.get("create_response", True):
-                await self.respond({})
-
-    async def commit(self, item_id: str) -> None:
-        self._turns += 1
-        if self.rules.commits:
-            await self.send("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)
-            content = [{"type": "input_audio", "transcript": None}]
-            item = {"id": item_id, "type": "message", "role": "user", "content": content}
-            self.session.items[item_id] = item
-            await self.send("conversation.item.added", item=item, previous_item_id=None)
-            await self.send("conversation.item.done", item=item, previous_item_id=None)
-        transcription = self.session.config.get("audio", {}).get("input", {}).get("transcription")
-        if transcription or not self.rules.commits:
-            await self.send(
-                "conversation.item.input_audio_transcription.completed",
-                item_id=item_id,
-                content_index=0,
-                transcript=f"turn {self._turns}",
-                usage={"type": "duration", "seconds": 1.0},
-            )
-
-    # The mouth
-
-    async def respond(self, order: Event) -> None:
-        if self._response is not None and order.get("conversation") != "none":
-            raise _Refused(
-                "conversation_already_has_active_response", f"{self._response} is active"
-            )
-        self._response = self.new_id("resp")
-        self._speaking = asyncio.create_task(self.speak(self._response, order))
-
-    async def speak(self, response_id: str, order: Event) -> None:
-        with contextlib.suppress(ConnectionClosed, _Hung):
-            await self._speak(response_id, order)
-
-    async def _speak(self, response_id: str, order: Event) -> None:
-        metadata = order.get("metadata") if self.rules.echoes_metadata else None
-        response: Event = {
-            "id": response_id,
-            "object": "realtime.response",
-            "status": "in_progress",
-            "output": [],
-            "metadata": metadata,
-        }
-        await self.send("response.created", response=response)
-        await self.send(
-            "rate_limits.updated",
-            rate_limits=[{"name": "tokens", "limit": 9, "remaining": 8, "reset_seconds": 1.0}],
-        )
-        tools = self.session.config.get("tools") or []
-        said = json.dumps(list(self.session.items.values())[-1:])
-        if tools and "tool" in said and "function_call_output" not in said:
-            output = await self.call(response_id, tools[0]["name"])
-        else:
-            output = await self.say(response_id)
-        self._response = None
-        await self.send(
-            "response.done", response={**response, "status": "completed", "output": [output]}
-        )
-
-    async def call(self, response_id: str, name: str) -> Event:
-        item_id, call_id = self.new_id("item"), self.new_id("call")
-        item = {"id": item_id, "type": "function_call", "name": name, "call_id": call_id}
-        ids = {"response_id": response_id, "item_id": item_id, "output_index": 0}
-        begun = {**item, "status": "in_progress", "arguments": ""}
-        done = {**item, "status": "completed", "arguments": '{"a": 1}'}
-        await self.send(
-            "response.output_item.added", response_id=response_id, output_index=0, item=begun
-        )
-        await self.send(
-            "response.function_call_arguments.delta", **ids, call_id=call_id, delta='{"a": 1}'
-        )
-        await self.send(
-            "response.function_call_arguments.done",
-            **ids,
-            call_id=call_id,
-            name=name,
-            arguments='{"a": 1}',
-        )
-        self.session.items[item_id] = done
-        await self.send(
-            "response.output_item.done", response_id=response_id, output_index=0, item=done
-        )
-        return done
-
-    async def say(self, response_id: str) -> Event:
-        item_id = self.new_id("item")
-        item = {"id": item_id, "type": "message", "role": "assistant", "content": []}
-        self.session.items[item_id] = item
-        ids = {"response_id": response_id, "item_id": item_id, "output_index": 0}
-        part = {**ids, "content_index": 0}
-        begun = {**item, "status": "in_progress"}
-        where = {"response_id": response_id, "output_index": 0}
-        await self.send("response.output_item.added", **where, item=begun)
-        await self.send("conversation.item.added", item=begun, previous_item_id=None)
-        await self.send(
-            "response.content_part.added", **part, part={"type": "audio", "transcript": ""}
-        )
-        words = []
-        for n in range(self.server.answer_ms // CHUNK_MS):
-            if self.rules.deltas_of_text:
-                words.append(f"word{n} ")
-                await self.send("response.output_audio_transcript.delta", **part, delta=words[-1])
-            await self.send("response.output_audio.delta", **part, delta=tone(n))
-            await asyncio.sleep(CHUNK_MS / 1000 / self.server.speed)
-        text = "".join(words) or "words"
-        await self.send("response.output_audio.done", **part)
-        await self.send("response.output_audio_transcript.done", **part, transcript=text)
-        spoken = {"type": "audio", "transcript": text}
-        await self.send("response.content_part.done", **part, part=spoken)
-        content = [{"type": "output_audio", "transcript": text}]
-        done = {**item, "status": "completed", "content": content}
-        await self.send("response.output_item.done", **where, item=done)
-        await self.send("conversation.item.done", item=done, previous_item_id=None)
-        return done
-
-    async def cancel(self, reason: str) -> None:
-        if self._response is None:
-            if reason == "client_cancelled":
-                raise _Refused("response_cancel_not_active", "no active response found")
-            return
-        assert self._speaking is not None
-        self._speaking.cancel()
-        response = {
-            "id": self._response,
-            "object": "realtime.response",
-            "status": "cancelled",
-            "status_details": {"type": "cancelled", "reason": reason},
-            "output": [],
-        }
-        self._response = None
-        await self.send("response.done", response=response)

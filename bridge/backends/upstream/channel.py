@@ -300,11 +300,11 @@ class Channel:
             self._responses.refused(self._talk.exchanges[order], fault)
         elif fault.event_id == SESSION_EVENT or (fault.param or "").startswith("session."):
             self._session_refused(fault)
-        elif not self.ready or fault.code == "session_expired":
+        elif not self.ready or fault.name == "session_expired":
             self.fault = fault
             self.lose("refused" if not self.ready else "expired")
-        elif fault.code not in events.HARMLESS:
-            log.warning("the model's server reports an error", extra={"code": fault.code})
+        elif fault.name not in events.HARMLESS:
+            log.warning("the model's server reports an error", extra={"code": fault.name})
             self._talk.emit(base.Relay(events.error_told(fault)))
 
     def _session_refused(self, fault: Fault) -> None:

@@ -77,6 +77,7 @@ class Dialect:
     takes_ids: bool = True
     """Clients may name and place the items they create."""
     takes_assistant_items: bool = True
+    takes_system_items: bool = True
     takes_audio_items: bool = True
     echoes_metadata: bool = True
     out_of_band: bool = True
@@ -100,6 +101,7 @@ AZURE_PREVIEW = Dialect(
     fields=BETA,
     typed_session=False,
     old_names=True,
+    response_fields=frozenset(("instructions", "tools", "tool_choice", "output_modalities")),
     session_limit_s=1800.0,
 )
 
@@ -144,6 +146,7 @@ SPEECH_TO_SPEECH = replace(
     confirms_session=False,
     commits=False,
     takes_assistant_items=False,
+    takes_system_items=False,
     response_fields=frozenset(("instructions", "tool_choice")),
     formats=frozenset(("audio/pcm",)),
 )

@@ -60,6 +60,11 @@ class Fault(msgspec.Struct):
     param: str | None = None
     event_id: str | None = None
 
+    @property
+    def name(self) -> str | None:
+        """Some servers have the code in place of the type."""
+        return self.code or self.type
+
 
 class Event(msgspec.Struct):
     type: str

@@ -112,6 +112,8 @@ class Mirror:
             content = [part for each in item.get("content") or () if (part := self._part(each))]
         if not content:
             return None
+        if role == "system" and not self._dialect.takes_system_items:
+            role = "user"
         return {"type": "message", "role": role, "content": content}
 
     def _part(self, part: Mapping[str, Any]) -> Message | None:

@@ -261,10 +261,10 @@ class Responses:
             return  # it was answered by a response that the model began itself
         if exchange in self._asked:
             self._asked.remove(exchange)
-        if fault.code == "conversation_already_has_active_response":
+        if fault.name == "conversation_already_has_active_response":
             self._waiting.append(exchange)
             if self._active is None and self._retry is None:
                 loop = asyncio.get_running_loop()
                 self._retry = loop.call_later(RETRY_S, self._ask_next)
             return
-        self._fail(exchange, fault.code or "server_error", fault.message or "The model refused.")
+        self._fail(exchange, fault.name or "server_error", fault.message or "The model refused.")

@@ -15,9 +15,12 @@ FORBIDDEN_IN_LINE = re.compile(r"[\r\n]|(?<!\\)\0")
 SPACE_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _QUOTED_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _QUOTED = re.compile(_QUOTED_STRING, re.DOTALL)
+MAX_PIECES = 1024
 # What is not closed reaches to the end.
 _ELEMENT = {
-    separator: re.compile(rf'(?:[^{separator}"<]++|{_QUOTED_STRING}|<[^>]*+>|["<].*+)*+', re.DOTALL)
+    separator: re.compile(
+        rf'(?:[^{separator}"<]++|{_QUOTED_STRING}|<[^>]*+>|["<].*+){{0,{MAX_PIECES}}}+', re.DOTALL
+    )
     for separator in ",;"
 }
 WHITESPACE = " \t"
@@ -37,23 +40,20 @@ def closing_quote(text: str, start: int) -> int:
 def split_outside(text: str, separator: str, most: int | None = None) -> list[str]:
     """Split at `,` or `;` where it stands outside quotes and angle brackets, and strip.
 
-    An unclosed quote or bracket swallows the rest: whoever needs the value will refuse it.
-    Raises SipError when there are more than `most`.
+    An unclosed quote or bracket swallows the rest, and so do quotes and brackets without end:
+    whoever needs the value will refuse it. Raises SipError when there are more than `most`.
     """
     if '"' not in text and "<" not in text:
         if most is not None and text.count(separator) >= most:
             raise SipError("too many values")
         return [part.strip(WHITESPACE) for part in text.split(separator)]
-    element = _ELEMENT[separator].match
     parts: list[str] = []
-    position = 0
-    while match := element(text, position):
+    end = -1
+    while end < len(text):
         if len(parts) == most:
             raise SipError("too many values")
-        parts.append(match[0].strip(WHITESPACE))
-        if match.end() == len(text):
-            break
-        position = match.end() + 1
+        start, end = end + 1, _end_of_element(text, separator, end + 1)
+        parts.append(text[start:end].strip(WHITESPACE))
     return parts
 
 
@@ -61,8 +61,13 @@ def first_outside(text: str, separator: str) -> str:
     """The first part of what `split_outside` gives."""
     if '"' not in text and "<" not in text:
         return text.partition(separator)[0].strip(WHITESPACE)
-    match = _ELEMENT[separator].match(text)
-    return match[0].strip(WHITESPACE) if match else ""
+    return text[: _end_of_element(text, separator, 0)].strip(WHITESPACE)
+
+
+def _end_of_element(text: str, separator: str, start: int) -> int:
+    match = _ELEMENT[separator].match(text, start)
+    end = match.end() if match else start
+    return end if text[end : end + 1] == separator else len(text)
 
 
 def has_bare_nul(text: str) -> bool:

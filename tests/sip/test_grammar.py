@@ -5,6 +5,7 @@ import pytest
 from bridge.errors import SipError
 from bridge.sip.grammar import (
     MAX_PARAMS,
+    MAX_PIECES,
     NO_PARAMS,
     Params,
     closing_quote,
@@ -45,6 +46,16 @@ def test_more_parameters_than_any_peer_needs() -> None:
     for flood in (";a" * MAX_PARAMS, ";" * 8000, ';a="b"' * MAX_PARAMS):
         with pytest.raises(SipError):
             Params.parse(flood)
+
+
+@pytest.mark.parametrize("pair", ['""', "<>", '"a"b'])
+def test_quotes_and_brackets_without_end(pair: str) -> None:
+    pieces = MAX_PIECES // (2 if pair[-1] == "b" else 1)
+    assert split_outside(pair * pieces + ",x", ",") == [pair * pieces, "x"]
+    assert first_outside(pair * pieces + ",x", ",") == pair * pieces
+    more = pair * (pieces + 1) + ",x"
+    assert split_outside(more, ",") == [more]
+    assert first_outside(more, ",") == more
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
-"""sipp calls through Kamailio, which spreads the calls over two nodes and loses one of them."""
+"""sipp calls through Kamailio: over two nodes of which one goes, and back by a registration."""
 
+import json
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.peers.kamailio import Edge
+from tests.peers.capture import Capture
+from tests.peers.kamailio import PASSWORD, USER, Edge, Gate, Kamailio
 from tests.peers.service import Service
-from tests.peers.sipp import Scenario, playing
+from tests.peers.sipp import Scenario, play, playing
 
 pytestmark = pytest.mark.interop("kamailio", "sipp")
 
@@ -53,3 +55,36 @@ def test_a_node_goes_in_the_middle_of_calls(tmp_path: Path, how: signal.Signals)
     missed = callers.logged().count("lost")
     assert missed == 0 if how == signal.SIGTERM else 0 < missed <= live + 1
     assert lost.process.returncode == (0 if how == signal.SIGTERM else -how)
+
+
+@pytest.mark.interop("tcpdump")
+@pytest.mark.matrix(37, 38, peer="Kamailio, sipp")
+def test_a_trunk_is_called_by_its_path(tmp_path: Path) -> None:
+    """We register through a proxy; calls come by it, and OPTIONS keep the connection to it."""
+    with Kamailio() as registrar, Gate(registrar) as gate:
+        trunk = {
+            "addresses": ["127.0.0.1"],
+            "uri": f"sip:127.0.0.1:{gate.port};transport=tcp",
+            "username": USER,
+            "password": PASSWORD,
+            "register": True,
+        }
+        with (
+            Service(session__backend="echo", sip__trunks=json.dumps({"pbx": trunk})) as service,
+            Capture(f"tcp port {gate.port} or tcp port {service.sip_port}") as capture,
+        ):
+            service.wait_for("registered", 8)
+            target = f"sip:{USER}@127.0.0.1:{registrar.port}"
+            call = Scenario().invite(uri=target).ringing()
+            call.expect(200, f"Record-Route: .*{gate.port}")
+            play(call.ack().pause(5000).bye(), tmp_path, to=("127.0.0.1", registrar.port))
+    kept = [d.data for d in capture.datagrams if gate.port in (d.source[1], d.destination[1])]
+    # The Flow-Timer of the proxy's is five seconds.
+    assert any(data.startswith(b"OPTIONS ") for data in kept)
+    assert any(b" OPTIONS\r\n" in data for data in kept if data.startswith(b"SIP/2.0 "))
+    (invite,) = [
+        d.data
+        for d in capture.datagrams
+        if d.destination[1] == service.sip_port and d.data.startswith(b"INVITE ")
+    ]
+    assert invite.count(b"\r\nVia: ") == 3

@@ -1,4 +1,4 @@
-"""Kamailio: a registrar with nonces of a second and 423 below four, and an edge before nodes."""
+"""Kamailio: a registrar with nonces of a second and 423 below four, and what stands before it."""
 
 import socket
 import subprocess
@@ -31,6 +31,7 @@ loadmodule "textops.so"
 REGISTRAR = """loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
+loadmodule "siputils.so"
 modparam("auth", "nonce_expire", 1)
 modparam("auth", "nonce_count", 1)
 modparam("auth", "qop", "auth")
@@ -51,6 +52,10 @@ request_route {{
         }}
         append_to_reply("Service-Route: <sip:127.0.0.1:{port};lr>\\r\\n");
         save("location");
+        exit;
+    }}
+    if (has_totag()) {{
+        t_relay();
         exit;
     }}
     if (!lookup("location")) {{
@@ -113,6 +118,31 @@ failure_route[NEXT] {{
             t_relay();
         }}
     }}
+}}
+"""
+# Between phones and a registrar: what comes for them goes back by here (RFC 3327).
+GATE = """
+loadmodule "path.so"
+loadmodule "siputils.so"
+request_route {{
+    if (is_method("REGISTER")) {{
+        add_path();
+        $du = "sip:127.0.0.1:{registrar}";
+        t_on_reply("FLOW");
+    }} else if (has_totag()) {{
+        loose_route();
+    }} else if (is_method("CANCEL")) {{
+        if (!t_check_trans()) exit;
+    }} else if (is_present_hf("Route")) {{
+        loose_route();
+        record_route();
+    }} else {{
+        $du = "sip:127.0.0.1:{registrar}";
+    }}
+    t_relay();
+}}
+onreply_route[FLOW] {{
+    append_hf("Flow-Timer: 5\r\n");
 }}
 """
 PROBE = (
@@ -207,6 +237,22 @@ class Edge(Kamailio):
         modules = _first_there(MODULES)
         # Of two, one might bring a 180 behind the 200.
         return (HEAD + EDGE).format(port=self.port, children=1, modules=modules, home=home)
+
+
+class Gate(Kamailio):
+    """Keeps connections to phones for a registrar."""
+
+    def __init__(self, registrar: Kamailio) -> None:
+        self._registrar = registrar.port
+        super().__init__()
+
+    def _config(self) -> str:
+        return (HEAD + GATE).format(
+            port=self.port,
+            children=1,
+            modules=_first_there(MODULES),
+            registrar=self._registrar,
+        )
 
 
 def _first_there(paths: Iterable[str]) -> str:

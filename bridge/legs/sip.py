@@ -268,8 +268,14 @@ class SipLegs:
                 self._poller.add(media.socket)
             self._plane.add(media.stream)
 
+    def open_path(self, leg: SipLeg, then: Callable[[Opened], None]) -> None:
+        assert self._paths is not None
+        self._paths.open(leg.usage, then)
+
     def forget(self, leg: SipLeg) -> None:
         self._legs.pop(leg.usage, None)
+        if self._paths is not None:
+            self._paths.gone(leg.usage)
         if (hunt := self._hunts.pop(leg, None)) is not None:
             hunt.stop()
         if leg.stream is not None:

@@ -1,8 +1,9 @@
 """One phone call as a leg: its verbs go to the user agent, what that reports to its owner."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 from bridge.errors import SdpError
@@ -10,6 +11,7 @@ from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.sip_headers import shown
 from bridge.legs.sip_media import SipMedia
+from bridge.legs.sip_path import Opened, SipPath
 from bridge.legs.webrtc_path import Lost
 from bridge.media.stream import AudioStream
 from bridge.sip.agent import UserAgent
@@ -87,6 +89,10 @@ class Phones(Protocol):
         """Audio flows from now on."""
         ...
 
+    def open_path(self, leg: "SipLeg", then: Callable[[Opened], None]) -> None:
+        """A new one, for a call that has one; `then` gets None if the call ends before."""
+        ...
+
     def forget(self, leg: "SipLeg") -> None: ...
 
 
@@ -121,8 +127,7 @@ class SipLeg:
         self._offered = not offer
         self.description = media.answer(offer) if offer else media.offer()
         media.on_digit = self._digit
-        if media.path is not None:
-            media.path.on_ready, media.path.on_lost = self._carry, self._lost
+        media.on_ready, media.on_lost = self._carry, self._lost
         self._confirmed_at: float | None = None
         self._carried = False
         self._media_due_since = 0.0
@@ -276,17 +281,35 @@ class SipLeg:
 
     def _reoffered(self, offer: bytes) -> None:
         """A re-INVITE or UPDATE: hold, resume, a new address or codec, or a session refresh."""
+        if offer and self.media.begins_again(offer):
+            self._phones.open_path(self, partial(self._moved, offer))
+        else:
+            self._answer_reoffer(offer, None)
+
+    def _moved(self, offer: bytes, opened: Opened) -> None:
+        if isinstance(opened, SipPath):
+            self._answer_reoffer(offer, opened)
+        elif opened is not None:
+            now = self._phones.now()
+            self._phones.agent.reinvite_answer(self.usage, opened.sip_status, b"", now)
+        self._phones.kick()
+
+    def _answer_reoffer(self, offer: bytes, path: SipPath | None) -> None:
         status, body = OK, b""
         was_held = self.stream is not None and self.stream.held
         try:
-            body = self.media.answer(offer) if offer else self.media.offer()
+            body = self.media.answer(offer, path) if offer else self.media.offer()
             self._offered = not offer
         except SdpError as error:
             log.info("re-offer refused", extra={"why": error.message})
             status = error.sip_status
+            if path is not None:
+                path.close()
         # A caller who was on hold for long has only now been asked to speak.
         self._media_due_since = self._phones.now()
         self._phones.agent.reinvite_answer(self.usage, status, body, self._phones.now())
+        if self._confirmed_at is not None:
+            self.media.connect()
         held = self.stream is not None and self.stream.held
         if held != was_held and self.listener is not None:
             self.listener.leg_held(held=held)

@@ -9,6 +9,7 @@ from bridge.errors import SdpError
 from bridge.legs import base
 from bridge.legs.one_way import NO_MICROPHONE, Unheard
 from bridge.legs.sip_path import SipPath
+from bridge.legs.webrtc_path import Lost
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.stream import AudioStream
 from bridge.rtp.secure import SecureWire
@@ -17,6 +18,7 @@ from bridge.rtp.transport import RtpSocket
 from bridge.sdp.crypto import MediaSecurity, SrtpPolicy
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.negotiation import (
+    Answer,
     NegotiatedMedia,
     accept_answer,
     answer,
@@ -79,8 +81,14 @@ class SipMedia:
         self.stream: AudioStream | None = None
         self.negotiated: NegotiatedMedia | None = None
         self.on_digit: Callable[[str], None] | None = None
-        self.path = ground if isinstance(ground, SipPath) else None
+        self.on_ready: Callable[[], None] | None = None
+        """There is a path, where one is needed: audio can pass from now on."""
+        self.on_lost: Callable[[Lost], None] | None = None
+        self.path: SipPath | None = None
+        self._former_path: SipPath | None = None
         self._ground = ground
+        if isinstance(ground, SipPath):
+            self._follow(ground)
         self._settings = settings
         self._session_id = rng.getrandbits(62)
         self._local: SessionDescription | None = None
@@ -115,8 +123,10 @@ class SipMedia:
             self.path.connect(self.negotiated.path, self.stream)
 
     def close(self) -> None:
-        self._ground.close()
-        self.on_digit = None
+        for each in (self._former_path, self.path, self._ground):
+            if each is not None:
+                each.close()
+        self.on_digit = self.on_ready = self.on_lost = None
 
     @property
     def rejected_packets(self) -> int:
@@ -153,34 +163,80 @@ class SipMedia:
         """The far end is there, and not where the call was sent first."""
         self._settings = replace(self._settings, signalling=host)
 
-    def answer(self, body: bytes) -> bytes:
-        """To an offer, the first or another one."""
-        answered = answer(
-            SessionDescription.parse(body),
-            address=self._settings.address,
-            port=self._port,
-            codecs=self._settings.codecs,
-            session_id=self._session_id,
-            version=1,
-            previous=self._local,
-            security=self._security(),
-        )
-        self._check_path(answered.media)
+    def answer(self, body: bytes, path: SipPath | None = None) -> bytes:
+        """To an offer, the first or another one; `path` is for one that `begins_again`."""
+        answered = self._answered(body, path or self.path)
+        if path is not None:
+            self._leave(path)
+        elif self.path is not None and self._restarts(answered.media):
+            self.path.restart()
+            answered = self._answered(body, self.path)
         written = bytes(answered.description)
         self._use(answered.media)
         self._local = answered.description
         return written
+
+    def begins_again(self, body: bytes) -> bool:
+        """Whether another offer is of another DTLS: media goes by the path there was until there is
+        another."""
+        if self.negotiated is None or self.negotiated.path is None:
+            return False
+        try:
+            wanted = self._answered(body, self.path).media.path
+        except SdpError:
+            return False
+        return wanted is not None and not wanted.keeps_keys(self.negotiated.path)
+
+    def _answered(self, body: bytes, path: SipPath | None) -> Answer:
+        return answer(
+            SessionDescription.parse(body),
+            address=self._settings.address,
+            port=path.local.port if path is not None else self.socket.address[1],
+            codecs=self._settings.codecs,
+            session_id=self._session_id,
+            version=1,
+            previous=self._local,
+            security=self._security(path),
+        )
+
+    def _leave(self, path: SipPath) -> None:
+        """For this one. The far end may end the former before we do."""
+        if self.path is not None:
+            self.path.on_ready = self.path.on_lost = None
+            if self._former_path is None:
+                self._former_path = self.path
+            else:
+                self.path.close()
+        self._follow(path)
+
+    def _follow(self, path: SipPath) -> None:
+        self.path = path
+        path.on_ready = self._path_ready
+        path.on_lost = self._path_lost
+
+    def _path_ready(self) -> None:
+        if self.stream is not None and self.path is not None:
+            self.stream.wire = self.path.wire
+        if self._former_path is not None:
+            self._former_path.close()
+            self._former_path = None
+        if self.on_ready is not None:
+            self.on_ready()
+
+    def _path_lost(self, why: Lost) -> None:
+        if self.on_lost is not None:
+            self.on_lost(why)
 
     def offer(self) -> bytes:
         """Our first offer, or the last description again (RFC 3264 section 8)."""
         if self._local is None:
             self._local = offer(
                 address=self._settings.address,
-                port=self._port,
+                port=self.path.local.port if self.path else self.socket.address[1],
                 codecs=self._settings.codecs,
                 session_id=self._session_id,
                 version=1,
-                security=self._security(),
+                security=self._security(self.path),
             )
         else:
             self._local = reoffer(self._local)
@@ -190,24 +246,29 @@ class SipMedia:
         """The answer to what `offer` gave."""
         assert self._local is not None
         description = SessionDescription.parse(body)
-        media = accept_answer(self._local, description, security=self._security())
-        self._check_path(media)
+        media = accept_answer(self._local, description, security=self._security(self.path))
+        if self._restarts(media):
+            raise SdpError("ICE begins again in an answer", code="invalid_answer")
         self._use(media)
 
-    @property
-    def _port(self) -> int:
-        return self.path.local.port if self.path is not None else self.socket.address[1]
-
-    def _check_path(self, media: NegotiatedMedia) -> None:
+    def _restarts(self, media: NegotiatedMedia) -> bool:
+        """Whether ICE begins again where it is; raises SdpError where it cannot."""
         before = self.negotiated.path if self.negotiated is not None else None
-        if before is not None and (media.path is None or not media.path.continues(before)):
-            raise SdpError("ICE or DTLS of this call cannot begin again")
+        if before is None or media.path is None or self.path is None:
+            return False
+        if not media.path.keeps_keys(before):
+            raise SdpError("another DTLS, where there is no other path")
+        if not media.path.restarts(before):
+            return False
+        if not self.path.ready:
+            raise SdpError("ICE cannot begin again before it has ended")
+        return True
 
-    def _security(self) -> MediaSecurity:
+    def _security(self, path: SipPath | None) -> MediaSecurity:
         agreed = self.negotiated
         return replace(
             self._settings.security,
-            path=self.path.local if self.path is not None else None,
+            path=path.local if path is not None else None,
             current=agreed.crypto if agreed is not None else None,
             agreed=agreed.path if agreed is not None else None,
         )

@@ -12,7 +12,7 @@ from bridge.errors import OverloadedError
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.media.stream import AudioStream
-from bridge.sdp.dtls import RemotePath
+from bridge.sdp.dtls import LocalPath, RemotePath
 from bridge.sip.events import UsageId
 from bridge.tasks import TaskOwner
 
@@ -37,7 +37,10 @@ class SipPath:
         self._farewell: asyncio.TimerHandle | None = None
         self._closed = False
         path.on_lost = self._lost
-        self.local = path.local
+
+    @property
+    def local(self) -> LocalPath:
+        return self._path.local
 
     @property
     def wire(self) -> SrtpWire:
@@ -49,10 +52,28 @@ class SipPath:
 
     def connect(self, remote: RemotePath, stream: AudioStream) -> None:
         """In the background, once both descriptions are on their way; repeating it is harmless."""
-        if self._remote is None and not self._closed:
+        if self._closed:
+            return
+        if self._remote is not None:
+            if remote.restarts(self._remote):
+                self.reconnect(remote)
+        else:
             self._remote = remote
             self.wire.feed(stream, listens=True)
             self._tasks.spawn(self._connect(remote), name="connect")
+
+    def restart(self) -> None:
+        """Another `local`, for a remote that has another."""
+        self._path.restart()
+
+    def reconnect(self, remote: RemotePath) -> None:
+        """ICE alone, after `restart`, as soon as the answer is on its way."""
+        self._remote = remote
+        self._tasks.spawn(self._reconnect(remote), name="reconnect")
+
+    async def _reconnect(self, remote: RemotePath) -> None:
+        if not await self._path.reconnect(Remote.of(remote, controlling=self._offers)):
+            self._lost("connection_lost")
 
     async def _connect(self, remote: RemotePath) -> None:
         if not await self._path.connect(Remote.of(remote, controlling=self._offers)):
@@ -61,7 +82,7 @@ class SipPath:
             self.on_ready()
 
     def _lost(self, why: Lost) -> None:
-        if self._closed or self._farewell is not None:
+        if self._closed or self._farewell is not None or self.on_lost is None:
             return
         loop = asyncio.get_running_loop()
         delay_s = BYE_DUE_S if why == "remote_hangup" else 0.0

@@ -27,6 +27,7 @@ from aioice.ice import (
     relayed_candidate,
     server_reflexive_candidate,
 )
+from aioice.utils import random_string
 from aiortc import (
     RTCCertificate,
     RTCDtlsTransport,
@@ -72,7 +73,14 @@ TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "Connection": (
         "_nominated",
+        "_nominating",
         "_check_list",
+        "_check_list_done",
+        "_check_list_state",
+        "_early_checks",
+        "_early_checks_done",
+        "_local_username",
+        "_local_password",
         "_remote_candidates",
         "_protocols",
         "_queue",
@@ -206,6 +214,7 @@ class GuardedConnection(Connection):
         self._wildcard = wildcard
         self.heard_at = 0.0
         self.closed = False
+        self._former: CandidatePair | None = None
         self.dropped = Dropped()
         self.on_media: Callable[[bytes], None] = self._too_early
 
@@ -218,11 +227,26 @@ class GuardedConnection(Connection):
 
     def send_now(self, data: bytes) -> bool:
         """To the nominated pair, without a coroutine. False while there is none."""
-        pair = self._nominated.get(1)
+        pair = self._nominated.get(1) or self._former
         if pair is None:
             return False
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
+
+    def restart(self) -> None:
+        """ICE from the beginning (RFC 8445 section 9), over the sockets there are; `connect` is
+        next. Until it has nominated a pair, what is sent goes to the former one."""
+        self._former = self._nominated.get(1, self._former)
+        for task in (self._query_consent_task, *(pair.task for pair in self._check_list)):
+            if task is not None:
+                task.cancel()
+        self._query_consent_task = None
+        self._nominated, self._nominating, self._check_list = {}, set(), []
+        self._check_list_done = self._early_checks_done = False
+        self._check_list_state = asyncio.Queue()
+        self._early_checks.clear()
+        self._remote_candidates = []
+        self._local_username, self._local_password = random_string(4), random_string(22)
 
     def admits(self, message: stun.Message, protocol: GuardedProtocol, peer: object) -> bool:
         """Whether a request is from someone who knows the password. Others get no answer at all,
@@ -354,6 +378,7 @@ class GuardedConnection(Connection):
     def abort(self) -> None:
         """Close the sockets whatever state the rest is in."""
         self.closed = True
+        self._former = None
         self._nominated.clear()
         self._check_list.clear()
         for protocol in self._protocols:

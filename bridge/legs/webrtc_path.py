@@ -115,6 +115,31 @@ class MediaPath:
             self.peer.connection.heard()
         return self.connected
 
+    def restart(self) -> None:
+        """ICE begins again, under new names; DTLS and its keys stay. `reconnect` comes next."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.peer.connection.restart()
+
+    async def reconnect(self, remote: Remote) -> bool:
+        """Whether it did in time. Media has gone the former way until then."""
+        connection = self.peer.connection
+        connection.remote_is_lite = remote.ice.iceLite
+        connection.remote_username = remote.ice.usernameFragment
+        connection.remote_password = remote.ice.password
+        self._connecting = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                for candidate in remote.candidates:
+                    await connection.add_remote_candidate(candidate_to_aioice(candidate))
+                await connection.connect()
+        except (TimeoutError, ConnectionError):
+            return False
+        finally:
+            self._connecting = None
+        connection.heard()
+        return self.connected
+
     async def _handshake(self, remote: Remote) -> None:
         peer = self.peer
         connection = peer.connection

@@ -141,14 +141,14 @@ class RemotePath:
     setup: Setup
     candidates: tuple[Candidate, ...]
 
-    def continues(self, before: "RemotePath") -> bool:
-        """Whether nothing has to be set up anew: neither ICE (RFC 8839 section 4.4.1.1) nor DTLS
-        (RFC 8842 section 5.1) begins again."""
-        return (
-            (self.username, self.password) == (before.username, before.password)
-            and set(self.fingerprints) == set(before.fingerprints)
-            and self.setup == before.setup
-        )
+    def keeps_keys(self, before: "RemotePath") -> bool:
+        """Whether DTLS goes on (RFC 8842 section 5.1), on whatever ground."""
+        same_certificate = set(self.fingerprints) == set(before.fingerprints)
+        return same_certificate and self.setup == before.setup
+
+    def restarts(self, before: "RemotePath") -> bool:
+        """Whether ICE begins again (RFC 8839 section 4.4.1.1)."""
+        return (self.username, self.password) != (before.username, before.password)
 
 
 def offers_dtls(line: MediaDescription, description: SessionDescription) -> bool:

@@ -156,14 +156,14 @@ def test_a_page_calls_and_is_called(tmp_path: Path) -> None:
     check_first(seen)
     for call in (2, 3):
         assert seen.why(call, "ended") == "remote: Terminated"
-        heard = seen.tones(call, seen.at(call, "connected") + 0.4, seen.at(call, "ended"))
-        assert sum(heard) > 0.9 * len(heard) > 20
+        began = seen.heard_at(call, seen.at(call, "called"))
+        assert is_heard(seen.tones(call, began + 0.1, began + 0.6))
     begun = {1: "sending", 2: "sending", 3: "called"}
     for call, since in begun.items():
-        took = [seen.at(call, what) - seen.at(call, since) for what in ("confirmed", "connected")]
+        took_s = [seen.at(call, what) - seen.at(call, since) for what in ("confirmed", "connected")]
         heard_s = seen.heard_at(call, seen.at(call, since)) - seen.at(call, since)
-        print(f"\ncall {call}: confirmed, connected, heard after", [*took, heard_s])
-        assert took[1] < 2.0
+        print(f"\ncall {call}: confirmed, connected, heard after", [*took_s, heard_s])
+        assert took_s[1] < 2.0
 
 
 def called(service: Service) -> Mapping[str, Any]:
@@ -175,22 +175,30 @@ def called(service: Service) -> Mapping[str, Any]:
     return until(service, answer.json()["id"], in_state("active"))
 
 
+def is_heard(tones: list[bool]) -> bool:
+    """All of it, but for the holes that a busy machine leaves."""
+    return sum(tones) > 0.8 * len(tones) > 20
+
+
 def check_first(seen: Seen) -> None:
     assert seen.why(1, "ended") == "local: Terminated"
     held, asked = seen.at(1, "held"), seen.at(1, "unhold asked")
     before = seen.tones(1, seen.at(1, "connected") + 0.4, seen.at(1, "connected") + 0.9)
-    assert sum(before) > 0.9 * len(before) > 20
+    assert is_heard(before)
     # What was on its way when the hold was answered has been heard by then.
     assert not any(seen.tones(1, held + 0.2, asked))
     back = seen.heard_at(1, asked)
     assert back - seen.at(1, "unheld") < 0.4
     after = seen.tones(1, back + 0.1, seen.at(1, "ended"))
-    assert sum(after) > 0.9 * len(after) > 20
-    (stats,) = seen.raw["stats"]
-    assert stats["codec"] == "audio/opus"
-    assert stats["transport"]["dtlsState"] == "connected"
-    assert stats["transport"]["selectedCandidatePairChanges"] == 1
-    assert stats["inbound"]["packetsLost"] == 0
+    assert is_heard(after)
+    restarted = seen.tones(1, seen.at(1, "restart asked"), seen.at(1, "ended"))
+    assert is_heard(restarted)
+    pairs = [stats["transport"]["selectedCandidatePairChanges"] for stats in seen.raw["stats"]]
+    assert pairs == [1, 2]
+    for stats in seen.raw["stats"]:
+        assert stats["codec"] == "audio/opus"
+        assert stats["transport"]["dtlsState"] == "connected"
+        assert stats["inbound"]["packetsLost"] == 0
     offers = [sdp for call, who, kind, sdp in seen.raw["sdp"] if (call, kind) == (1, "offer")]
     assert offers
     assert all("UDP/TLS/RTP/SAVPF" in sdp for sdp in offers)

@@ -251,9 +251,53 @@ def test_a_caller_who_gives_up_before_there_is_a_path() -> None:
 def test_what_cannot_be_followed_is_refused_and_the_call_goes_on() -> None:
     async def scene(caller: Caller) -> None:
         await caller.up()
-        await caller.again(488, re.sub("a=ice-ufrag:.*", "a=ice-ufrag:else", caller.offer))
         await caller.again(488, "v=0\r\nm=audio 9 RTP/AVP 0\r\nc=IN IP4 127.0.0.1\r\n")
+        await caller.again(488, caller.offer.replace("a=rtcp-mux\r\n", ""))
         await caller.hears_both_ways()
+
+    play(scene)
+
+
+def test_a_call_that_moves_takes_its_audio_along() -> None:
+    async def scene(caller: Caller) -> None:
+        leg = await caller.up()
+        await caller.hears_both_ways()
+        here = caller.browser
+        there = Browser(channel=False, frequency=500.0, on_frame=caller.exchange.tick)
+        answer = await caller.again(200, await there.offer())
+        assert re.findall("a=ice-ufrag.*", answer) != re.findall("a=ice-ufrag.*", caller.answer)
+        # Until then media goes the old way.
+        await caller.hears_both_ways()
+        caller.browser = there
+        await there.accept(answer)
+        async with asyncio.timeout(5):
+            await there.connected.wait()
+        await caller.hears_both_ways()
+        async with asyncio.timeout(5):
+            await here.closed.wait()
+        assert caller.ear.told == ["answered"]
+        await leg.hangup()
+        await there.close()
+        await here.close()
+
+    play(scene)
+
+
+def test_a_call_that_ends_while_it_moves() -> None:
+    async def scene(caller: Caller) -> None:
+        leg = await caller.up()
+        caller.paths.gate.clear()
+        there = Browser(channel=False)
+        offer = await there.offer()
+        caller.handset.send("INVITE", cseq=2, body=offer.encode())
+        caller.handset.send("BYE", cseq=3)
+        await caller.handset.response(200)
+        await caller.handset.response(487)
+        caller.handset.send("ACK", cseq=2)
+        caller.paths.gate.set()
+        assert leg.stream is not None
+        assert caller.ear.told == ["answered", "remote_hangup"]
+        await there.close()
 
     play(scene)
 

@@ -173,17 +173,24 @@ def test_the_part_in_dtls(setup: str, ours: str) -> None:
 def test_a_part_once_taken_is_kept() -> None:
     first = path(BROWSER.replace("setup:actpass", "setup:active"))
     again = path(BROWSER, first)
-    assert (again.setup, again.continues(first)) == ("passive", True)
+    assert (again.setup, again.keeps_keys(first)) == ("passive", True)
     other = path(BROWSER.replace("setup:actpass", "setup:passive"), first)
-    assert (other.setup, other.continues(first)) == ("active", False)
+    assert (other.setup, other.keeps_keys(first)) == ("active", False)
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("xPbh", "yPbh"), ("PbMw", "QbMw"), ("AB:AB", "BA:AB"), (DIGEST, DIGEST[::-1])]
+    ("old", "new", "restarts", "keeps"),
+    [
+        ("typ srflx", "typ relay", False, True),
+        ("xPbh", "yPbh", True, True),
+        ("PbMw", "QbMw", True, True),
+        ("AB:AB", "BA:AB", False, False),
+        (DIGEST, DIGEST[::-1], False, False),
+    ],
 )
-def test_what_begins_again(old: str, new: str) -> None:
-    assert path(BROWSER).continues(path(BROWSER.replace("typ srflx", "typ relay")))
-    assert not path(BROWSER.replace(old, new)).continues(path(BROWSER))
+def test_what_begins_again(old: str, new: str, *, restarts: bool, keeps: bool) -> None:
+    again, before = path(BROWSER.replace(old, new)), path(BROWSER)
+    assert (again.restarts(before), again.keeps_keys(before)) == (restarts, keeps)
 
 
 @pytest.mark.parametrize(

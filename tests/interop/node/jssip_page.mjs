@@ -2,8 +2,8 @@
 //
 // node jssip_page.mjs '{"origin", "url", "user", "password", "to", "chromium", "microphone"}'
 //
-// The first call has keys, a hold and the page's BYE; the second waits for the other side's BYE,
-// and so does the third, which is made to the page.
+// The first call has keys, a hold, ICE that begins again and the page's BYE; the second waits for the
+// BYE of the other side, and so does the third, which is made to the page.
 
 import { chromium } from "playwright-core";
 
@@ -115,6 +115,11 @@ function phone(wanted) {
     note(first, "unhold asked");
     await new Promise((done) => session.unhold({}, done));
     note(first, "unheld");
+    await rest(700);
+    await measure(first, session.connection);
+    note(first, "restart asked");
+    await new Promise((done) => session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done));
+    note(first, "restarted");
     await rest(700);
     await measure(first, session.connection);
     session.terminate();

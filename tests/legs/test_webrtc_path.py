@@ -1,0 +1,108 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from bridge.audio import codecs
+from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
+from bridge.media.stream import AudioStream
+from bridge.rtp.packet import RtpPacket
+from bridge.sdp.dtls import RemotePath, Setup
+
+
+class End:
+    """One side of a path, with a stream that counts."""
+
+    def __init__(self, path: MediaPath) -> None:
+        self.path = path
+        self.stream = AudioStream(codecs.PCMU, payload_type=0, wire=path.wire, cname="c")
+        self.lost: asyncio.Queue[Lost] = asyncio.Queue()
+        self.heard = asyncio.Event()
+        self._sent = 0
+        path.on_lost = self.lost.put_nowait
+        self.stream.on_arrived = lambda _: self.heard.set()
+
+    def remote(self, setup: Setup) -> Remote:
+        """As the other side reads what this one says; `setup` is the other's."""
+        ours = self.path.local
+        read = RemotePath(
+            ours.username,
+            ours.password,
+            lite=False,
+            fingerprints=(ours.fingerprint,),
+            setup=setup,
+            candidates=ours.candidates,
+        )
+        return Remote.of(read, controlling=setup == "passive")
+
+    def send(self) -> None:
+        self._sent += 1
+        packet = RtpPacket(0, False, self._sent, 160 * self._sent, self.stream.ssrc, bytes(160))
+        self.path.wire.send(bytes(packet))
+
+    async def hears(self, other: "End") -> None:
+        self.heard.clear()
+        self.stream.arrived = False
+        other.send()
+        async with asyncio.timeout(2):
+            await self.heard.wait()
+
+
+async def both(one: Awaitable[bool], two: Awaitable[bool]) -> None:
+    async with asyncio.timeout(5):
+        assert all(await asyncio.gather(one, two))
+
+
+def play(scene: Callable[[End, End], Awaitable[None]]) -> None:
+    async def main() -> None:
+        paths = Paths(loopback=True)
+        one, two = End(await paths.open()), End(await paths.open())
+        await both(one.path.connect(two.remote("active")), two.path.connect(one.remote("passive")))
+        for end in (one, two):
+            end.path.wire.feed(end.stream, listens=True)
+        await scene(one, two)
+        await one.path.close()
+        await two.path.close()
+
+    asyncio.run(main())
+
+
+def test_two_ends_meet() -> None:
+    async def scene(one: End, two: End) -> None:
+        await one.hears(two)
+        await two.hears(one)
+        await one.path.close()
+        assert await two.lost.get() == "remote_hangup"
+        assert not two.path.connected
+
+    play(scene)
+
+
+def test_ice_begins_again_and_media_does_not_notice() -> None:
+    async def scene(one: End, two: End) -> None:
+        for _ in range(2):
+            before = one.path.local
+            for end in (one, two):
+                end.path.restart()
+            after = one.path.local
+            assert after.username != before.username
+            assert after.password != before.password
+            assert (after.candidates, after.fingerprint) == (before.candidates, before.fingerprint)
+            await one.hears(two)
+            await two.hears(one)
+            to_two, to_one = two.remote("active"), one.remote("passive")
+            await both(one.path.reconnect(to_two), two.path.reconnect(to_one))
+            await one.hears(two)
+            await two.hears(one)
+        assert one.lost.empty()
+        assert two.lost.empty()
+        assert one.path.connected
+
+    play(scene)
+
+
+def test_ice_that_begins_again_alone_fails() -> None:
+    async def scene(one: End, two: End) -> None:
+        one.path._limits = type(one.path._limits)(connect_timeout_s=0.1)
+        one.path.restart()
+        assert not await one.path.reconnect(two.remote("active"))
+
+    play(scene)

@@ -98,9 +98,10 @@ class Call:
 
     def summary(self) -> dict[str, Any]:
         """How it went, for a webhook."""
-        kept = "direction started_at answered_at ended_at end_reason sip_status q850_cause secure"
+        kept = "direction started_at answered_at ended_at end_reason sip_status q850_cause secure "
+        kept += "transfer recording media barge_ins findings"
         record = self.record()
-        return {name: record[name] for name in (*kept.split(), "transfer", "media", "findings")}
+        return {name: record[name] for name in kept.split()}
 
     def record(self) -> dict[str, Any]:
         """The call as JSON for `GET /v1/realtime/calls/{call_id}`."""

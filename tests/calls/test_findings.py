@@ -32,6 +32,7 @@ def test_the_record_tells_how_a_call_sounds_while_it_lasts_and_afterwards() -> N
         assert desk.webhooks is not None
         told = desk.webhooks.events[-1]
         assert (told.type, told.data["media"]) == ("realtime.call.ended", live["media"])
+        assert (told.data["barge_ins"], told.data["recording"]) == ([], None)
         await desk.close()
 
     virtual.run(main())

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, Never
@@ -12,11 +12,11 @@ import pytest
 
 from bridge.sip.digest_gate import DigestGate
 from bridge.sip.events import Flow
-from bridge.sip.message import Request, make_response, parse_message, stamp_source
 from bridge.sip.registrar import Binding, Registrar, RegistrarLimits
 from bridge.sip.transport import SipTransport
 from bridge.sip.uri import SipUri
 from tests.peers.baresip import MODULES
+from tests.peers.office import Office
 from tests.ports import free_port
 
 pytestmark = pytest.mark.interop("baresip")
@@ -25,45 +25,20 @@ ALICE = SipUri.parse("sip:alice@127.0.0.1")
 DUE_S = 10.0
 
 
-class Office:
-    """The least that a Registrar needs around it."""
+class Desk(Office):
+    """With passwords that baresip can prove, and somebody who waits."""
 
     def __init__(self) -> None:
         # Debian's baresip cannot do SHA-256.
         passwords = {"alice": "wonderland"}
         self.gate = DigestGate("office", passwords.get, random.Random(), algorithms=("MD5",))
         limits = RegistrarLimits(min_expires_s=3)
-        self.registrar = Registrar(["127.0.0.1"], self.gate, limits=limits)
-        self.statuses: list[int] = []
+        super().__init__(Registrar(["127.0.0.1"], self.gate, limits=limits))
         self.changed = asyncio.Event()
-        self._outbox: list[tuple[Flow, bytes]] = []
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        request = parse_message(data)
-        assert isinstance(request, Request)
-        request = stamp_source(request, flow.remote)
-        response = make_response(request, 405, to_tag="x")
-        if request.method == "REGISTER":
-            response = self.registrar.register(request, flow, now)
-            self.statuses.append(response.status)
-        self._outbox.append((flow, bytes(response)))
+        super().receive(data, flow, now)
         self.changed.set()
-
-    def to_send(self) -> Iterable[tuple[Flow, bytes]]:
-        out, self._outbox = self._outbox, []
-        return out
-
-    def events(self) -> Iterable[Never]:
-        return ()
-
-    def next_timer(self) -> float | None:
-        return None
-
-    def handle_timer(self, now: float) -> None:
-        raise AssertionError
-
-    def flow_failed(self, flow: Flow, now: float) -> None:
-        self.registrar.flow_closed(flow)
 
     def alice(self) -> tuple[Binding, ...]:
         return self.registrar.lookup(ALICE, asyncio.get_running_loop().time())
@@ -80,8 +55,8 @@ def nothing_happens(event: Never) -> None:
 
 
 @asynccontextmanager
-async def office() -> AsyncIterator[tuple[Office, dict[str, int]]]:
-    ours = Office()
+async def office() -> AsyncIterator[tuple[Desk, dict[str, int]]]:
+    ours = Desk()
     shell = SipTransport[Never](
         ours, on_event=nothing_happens, udp=("127.0.0.1", 0), tcp=("127.0.0.1", 0)
     )

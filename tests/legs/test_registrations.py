@@ -1,7 +1,7 @@
 """SipLegs register with a registrar on loopback, refresh, fail over and leave."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Never
 
 import pytest
@@ -14,60 +14,25 @@ from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.auth import Credentials
 from bridge.sip.digest_gate import DigestGate
-from bridge.sip.events import Flow
-from bridge.sip.message import Request, make_response, parse_message, stamp_source
 from bridge.sip.register import RegistrationConfig, State
 from bridge.sip.registrar import Binding, Registrar
 from bridge.sip.transport import SipTransport
 from bridge.sip.uri import SipUri
 from tests import virtual
+from tests.peers.office import Office
 from tests.ports import HOST, free_port
 
 ALICE = SipUri.parse(f"sip:alice@{HOST}")
 
 
-class Office:
-    """The least that a Registrar needs around it."""
-
-    def __init__(self) -> None:
-        gate = DigestGate("office", {"alice": "wonderland"}.get, random.Random(2))
-        self.registrar = Registrar([HOST], gate)
-        self.methods: list[str] = []
-        self.is_mute = False
-        self._outbox: list[tuple[Flow, bytes]] = []
-
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        request = parse_message(data)
-        assert isinstance(request, Request)
-        self.methods.append(request.method)
-        if self.is_mute:
-            return
-        request = stamp_source(request, flow.remote)
-        response = make_response(request, 405, to_tag="x")
-        if request.method == "REGISTER":
-            response = self.registrar.register(request, flow, now)
-        self._outbox.append((flow, bytes(response)))
-
-    def to_send(self) -> Iterable[tuple[Flow, bytes]]:
-        out, self._outbox = self._outbox, []
-        return out
-
-    def events(self) -> Iterable[Never]:
-        return ()
-
-    def next_timer(self) -> float | None:
-        return None
-
-    def handle_timer(self, now: float) -> None:
-        raise AssertionError
-
-    def flow_failed(self, flow: Flow, now: float) -> None:
-        pass
+def office() -> Office:
+    gate = DigestGate("office", {"alice": "wonderland"}.get, random.Random(2))
+    return Office(Registrar([HOST], gate))
 
 
 class Scene:
-    def __init__(self, office: Office, phones: SipLegs) -> None:
-        self.office = office
+    def __init__(self, ours: Office, phones: SipLegs) -> None:
+        self.office = ours
         self.phones = phones
 
     def bindings(self) -> tuple[Binding, ...]:
@@ -79,8 +44,8 @@ class Scene:
 
 def play(scenario: Callable[[Scene], Awaitable[None]], *, password: str = "wonderland") -> None:
     async def main() -> None:
-        office = Office()
-        shell = SipTransport[Never](office, on_event=print, udp=(HOST, 0))
+        ours = office()
+        shell = SipTransport[Never](ours, on_event=print, udp=(HOST, 0))
         await shell.start()
         port = free_port()
         server = f"sip:{HOST}:{shell.endpoints['udp'][1]}"
@@ -106,7 +71,7 @@ def play(scenario: Callable[[Scene], Awaitable[None]], *, password: str = "wonde
             registrations={"pbx": wanted},
         )
         await phones.start()
-        scene = Scene(office, phones)
+        scene = Scene(ours, phones)
         try:
             # The registrar it tries first is not there: for UDP that may take a while to learn.
             await virtual.wait(40)

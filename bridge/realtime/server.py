@@ -121,18 +121,23 @@ class RealtimeServer:
         return self._config.as_dict(self._session_id, self._expires_at)
 
     @property
+    def model_session(self) -> dict[str, Any]:
+        """As `session`, with the tools that the model may ask for: functions only."""
+        tools = [dict(tool) for tool in self._tools.functions(self._config.tools)]
+        choice = self._tools.choice(self._config.tool_choice)
+        return {**self.session, "tools": tools, "tool_choice": choice}
+
+    @property
     def active_response_id(self) -> str | None:
         """The response being generated for the default conversation."""
         active = self._generation.active
         return None if active is None else active.id
 
     @property
-    def items(self) -> list[dict[str, Any]]:
-        """The conversation as heard, in wire shape; sound only where its words are not known."""
-        return [
-            item.as_dict(audio=any(part.words is None for part in item.content or ()))
-            for item in self._conversation
-        ]
+    def items(self) -> list[Mapping[str, Any]]:
+        """The conversation as heard, in wire shape, as the model is told it; sound only where its
+        words are not known."""
+        return list(self._tools.in_functions(self._conversation, sound=True))
 
     def take(self) -> list[Output]:
         return self._outbox.take()
@@ -411,6 +416,7 @@ class RealtimeServer:
     def tools_listed(self, label: str, tools: Sequence[Mapping[str, Any]] | None) -> None:
         """What a tool server offers, in the shape of mcp_list_tools; None: it cannot be asked."""
         self._tools.listed(label, tools)
+        self._outbox.put(ConfigChanged(self._config))
 
     def tool_ran(
         self, item_id: str, output: str | None, error: Mapping[str, Any] | None, now: float

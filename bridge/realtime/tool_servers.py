@@ -121,17 +121,18 @@ class ToolServers:
                 return {"type": "function", "name": function}
         return "required" if server and server.functions else "auto"
 
-    def in_functions(self, items: Iterable[Item]) -> tuple[Wire, ...]:
-        """Items in wire shape, calls of tool servers as function calls with their output."""
+    def in_functions(self, items: Iterable[Item], *, sound: bool = False) -> tuple[Wire, ...]:
+        """Items in wire shape, calls of tool servers as function calls with their output; with
+        `sound`, those whose words are not known bring it."""
         items = tuple(items)
         answers = {
             item.members["approval_request_id"]: item.members
             for item in items
             if item.type == "mcp_approval_response"
         }
-        return tuple(wire for item in items for wire in self._item(item, answers))
+        return tuple(wire for item in items for wire in self._item(item, answers, sound=sound))
 
-    def _item(self, item: Item, answers: Mapping[str, Wire]) -> Iterator[Wire]:
+    def _item(self, item: Item, answers: Mapping[str, Wire], *, sound: bool) -> Iterator[Wire]:
         match item.type:
             case "mcp_call":
                 yield from self._call(item, _output(item))
@@ -144,7 +145,8 @@ class ToolServers:
             case "mcp_list_tools" | "mcp_approval_response":
                 return
             case _:
-                yield item.as_dict()
+                untold = sound and any(part.words is None for part in item.content or ())
+                yield item.as_dict(audio=untold)
 
     def _call(self, item: Item, output: str) -> Iterator[Wire]:
         label, name = item.members["server_label"], item.members["name"]

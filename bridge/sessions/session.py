@@ -129,7 +129,7 @@ class Session:
     async def start(self) -> None:
         """Raises BackendError when the model cannot be reached; nothing is left to close then."""
         try:
-            await self._backend.start(self._server.session, self._from_backend)
+            await self._backend.start(self._server.model_session, self._from_backend)
         except (BridgeError, asyncio.CancelledError):
             await self._backend.close()
             raise
@@ -425,7 +425,7 @@ class Session:
             case wanted.Transcribe(item_id, pcm):
                 self._backend.transcribe(item_id, pcm)
             case wanted.ConfigChanged():
-                self._backend.configure(self._server.session)
+                self._backend.configure(self._server.model_session)
             case _:
                 assert_never(output)
 

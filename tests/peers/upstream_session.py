@@ -5,6 +5,7 @@ import base64
 import contextlib
 import itertools
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -348,10 +349,8 @@ class Conversation:
             "rate_limits.updated",
             rate_limits=[{"name": "tokens", "limit": 9, "remaining": 8, "reset_seconds": 1.0}],
         )
-        tools = self.session.config.get("tools") or []
-        said = json.dumps(list(self.session.items.values())[-1:])
-        if tools and "tool" in said and "function_call_output" not in said:
-            output = await self.call(response_id, tools[0]["name"])
+        if (called := self.wanted()) is not None:
+            output = await self.call(response_id, *called)
         else:
             output = await self.say(response_id)
         self._response = None
@@ -359,24 +358,35 @@ class Conversation:
             "response.done", response={**response, "status": "completed", "output": [output]}
         )
 
-    async def call(self, response_id: str, name: str) -> Event:
+    def wanted(self) -> tuple[str, str] | None:
+        """The function and its arguments that were last asked for: "tool NAME JSON", or any."""
+        tools = [tool["name"] for tool in self.session.config.get("tools") or ()]
+        last = next(reversed(self.session.items.values()), {})
+        text = " ".join(part.get("text", "") for part in last.get("content") or ())
+        found = re.search(r"\btool\b(?: (\w+) (\{.*\}))?", text)
+        if not tools or found is None:
+            return None
+        name = found[1] or tools[0]
+        return (name, found[2] or '{"a": 1}') if name in tools else None
+
+    async def call(self, response_id: str, name: str, arguments: str) -> Event:
         item_id, call_id = self.new_id("item"), self.new_id("call")
         item = {"id": item_id, "type": "function_call", "name": name, "call_id": call_id}
         ids = {"response_id": response_id, "item_id": item_id, "output_index": 0}
         begun = {**item, "status": "in_progress", "arguments": ""}
-        done = {**item, "status": "completed", "arguments": '{"a": 1}'}
+        done = {**item, "status": "completed", "arguments": arguments}
         await self.send(
             "response.output_item.added", response_id=response_id, output_index=0, item=begun
         )
         await self.send(
-            "response.function_call_arguments.delta", **ids, call_id=call_id, delta='{"a": 1}'
+            "response.function_call_arguments.delta", **ids, call_id=call_id, delta=arguments
         )
         await self.send(
             "response.function_call_arguments.done",
             **ids,
             call_id=call_id,
             name=name,
-            arguments='{"a": 1}',
+            arguments=arguments,
         )
         self.session.items[item_id] = done
         await self.send(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bridge.backends import base
@@ -72,9 +72,18 @@ class Responses:
         if exchange.request.own_input and self._dialect.out_of_band:
             given = self._mirror.input(exchange.request.items)
             order.setdefault("response", {})["input"] = given
+        elif alone:
+            self._tell_outputs(exchange.request.items)
         exchange.asked = True
         self._asked.append(exchange)
         self._send(order)
+
+    def _tell_outputs(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Of tools that were run here: no client has made items of them."""
+        for item in items:
+            if item["type"] == "function_call_output":
+                for message in self._mirror.create(item):
+                    self._send(message)
 
     def cancel(self, exchange: Exchange) -> None:
         exchange.cancelled = True

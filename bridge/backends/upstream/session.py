@@ -88,8 +88,6 @@ class SessionSync:
         if transcription in wanted and self._settings.transcription:
             wanted[transcription] = wanted[transcription] or {}
             wanted[transcription] = {**wanted[transcription], "model": self._settings.transcription}
-        if "tools" in wanted:
-            wanted["tools"] = [tool for tool in wanted["tools"] or () if taken(tool)]
         path = "audio.input.turn_detection"
         if path in wanted:
             wanted[path] = self._turn_detection(wanted[path])
@@ -118,11 +116,6 @@ class SessionSync:
 
 
 _NEVER = object()
-
-
-def taken(tool: Mapping[str, Any]) -> bool:
-    """Whether an upstream can run it, or ask for it, without an approval that nobody relays."""
-    return tool.get("type") == "function" or tool.get("require_approval") == "never"
 
 
 def _has(config: Mapping[str, Any], path: str) -> bool:

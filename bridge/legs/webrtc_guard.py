@@ -70,28 +70,14 @@ CIPHERS = b":".join(
 
 TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 
+_OF_CONNECTION = """
+    _nominated _nominating _check_list _check_list_done _check_list_state _early_checks
+    _early_checks_done _local_username _local_password _remote_candidates _protocols _queue
+    _query_consent_task check_state query_consent get_component_candidates data_received
+    request_received build_request
+"""
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
-    "Connection": (
-        "_nominated",
-        "_nominating",
-        "_check_list",
-        "_check_list_done",
-        "_check_list_state",
-        "_early_checks",
-        "_early_checks_done",
-        "_local_username",
-        "_local_password",
-        "_remote_candidates",
-        "_protocols",
-        "_queue",
-        "_query_consent_task",
-        "check_state",
-        "query_consent",
-        "get_component_candidates",
-        "data_received",
-        "request_received",
-        "build_request",
-    ),
+    "Connection": tuple(_OF_CONNECTION.split()),
     "StunProtocol": ("transactions", "datagram_received", "request"),
     "RTCIceGatherer": ("_connection",),
     "RTCIceTransport": ("_connection",),

@@ -163,10 +163,12 @@ async def running(
         metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
         metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
+        servers = tuple(config.webrtc.ice_servers)
+        told = config.webrtc.advertised_address or None
         browsers = WebRtcLegs(
             plane=plane,
-            ice_servers=tuple(config.webrtc.ice_servers),
-            advertised_address=config.webrtc.advertised_address or None,
+            ice_servers=servers,
+            advertised_address=told,
             loopback=is_loopback(config.http.host),
         )
         stack.push_async_callback(browsers.close)
@@ -182,13 +184,8 @@ async def running(
             rng=random.SystemRandom(),
             registrations=_registrations(config),
         )
-        sip.use_paths(
-            Paths(
-                ice_servers=tuple(config.webrtc.ice_servers),
-                advertised_address=config.webrtc.advertised_address or None,
-                loopback=is_loopback(config.sip.host),
-            )
-        )
+        here = is_loopback(config.sip.host)
+        sip.use_paths(Paths(ice_servers=servers, advertised_address=told, loopback=here))
         switchboard.use_phones(sip)
         for part in fields(AgentCounts):
             count = attrgetter(f"counts.{part.name}")

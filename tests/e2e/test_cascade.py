@@ -1,7 +1,10 @@
 """A phone call whose every stage is a server of its own, from the greeting to the record."""
 
 import asyncio
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -101,3 +104,30 @@ def test_a_call_is_greeted_answered_and_apologised_to() -> None:
     assert sum(first[stage] for stage in stages) == pytest.approx(first["total_ms"], abs=0.5)
     assert second["apologised"] is True
     assert second["retries"] == 1
+
+
+def test_the_reception_transfers_a_caller_who_presses_keys(tmp_path: Path) -> None:
+    reception = Path(__file__).parents[2] / "config" / "reception.yaml"
+    always_open = tmp_path / "reception.yaml"
+    always_open.write_text(
+        re.sub(r"hours:\n  timezone.*?\n\n", "", reception.read_text(), flags=re.S)
+    )
+    trunk = {"addresses": ["127.0.0.1"], "uri": "sip:127.0.0.1", "prefixes": ["+4930"]}
+
+    async def call(service: Service) -> Phone:
+        phone = await Phone(service.sip).open()
+        await phone.call()
+        await until(lambda: loud_s(phone) > 0.2)
+        phone.press("1")
+        await until(lambda: not loud_s(phone, -10))
+        phone.press("1")
+        await asyncio.wait_for(phone.ended.wait(), 10)
+        await phone.close()
+        return phone
+
+    with Service(
+        cascade__llm__script=str(always_open), sip__trunks=json.dumps({"office": trunk})
+    ) as service:
+        phone = asyncio.run(call(service))
+    (target,) = phone.referred_to
+    assert "49301234501" in target

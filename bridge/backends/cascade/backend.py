@@ -32,6 +32,7 @@ from bridge.backends.cascade.messages import (
     pending_audio,
 )
 from bridge.backends.cascade.parts import Parts
+from bridge.backends.cascade.script import TRANSFER
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.speaking import Clock, Prompt, Speaker, estimate
 from bridge.backends.cascade.stt import Hints, Wanted
@@ -48,6 +49,11 @@ MAX_TRANSCRIPTS = 256  # items whose words are remembered here
 HANG_UP_TOOL = {
     "type": "function",
     "function": {"name": HANG_UP, "description": "End the call after what was said."},
+}
+
+TRANSFER_TOOL = {
+    "type": "function",
+    "function": {"name": TRANSFER, "description": "Give the caller to `target`, after that."},
 }
 
 
@@ -269,9 +275,12 @@ class CascadeBackend:
         messages = chat_messages(request.items, request.instructions, self._words_of)
         tools = chat_tools(request.tools)
         names = frozenset(tool["function"]["name"] for tool in tools)
-        offered = tools
-        if self._parts.chat.scripted and HANG_UP not in names:
-            offered = [*tools, HANG_UP_TOOL]
+        chat = self._parts.chat
+        offered = list(tools)
+        if chat.scripted and HANG_UP not in names:
+            offered.append(HANG_UP_TOOL)
+        if chat.transfers and TRANSFER not in names:
+            offered.append(TRANSFER_TOOL)
         # Before the answer, not after: it may be cancelled, and the next words come all the same.
         self._expect_after(messages, offered)
         choice = chat_tool_choice(request.tool_choice)

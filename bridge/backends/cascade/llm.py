@@ -16,7 +16,6 @@ from bridge.backends.cascade.http import (
     Transport,
     in_process,
 )
-from bridge.backends.cascade.script import Script
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.cascade.stt import Hints
 from bridge.errors import BackendError, ConfigError
@@ -100,11 +99,12 @@ class ChatModel:
 
     def __init__(self, settings: CascadeSettings, *, transport: Transport | None = None) -> None:
         self._model = settings.llm_model
-        self._script: Script | None = None
+        self._scripted: scripted.ScriptedModel | None = None
         base_url = settings.llm_base_url
         if settings.llm_model.startswith(scripted.PREFIX):
-            self._script = scripted.load(settings.llm_model, settings.script_path)
-            transport = in_process(scripted.ScriptedModel(self._script))
+            script = scripted.load(settings.llm_model, settings.script_path)
+            self._scripted = scripted.ScriptedModel(script)
+            transport = in_process(self._scripted)
             base_url = "http://scripted/v1"
         elif not base_url:
             raise ConfigError(
@@ -125,11 +125,18 @@ class ChatModel:
 
     @property
     def scripted(self) -> bool:
-        return self._script is not None
+        return self._scripted is not None
+
+    @property
+    def transfers(self) -> bool:
+        """Whether a script transfers callers by itself."""
+        return self._scripted is not None and self._scripted.script.transfers
 
     def hints(self, messages: Sequence[Mapping[str, Any]], tools: frozenset[str]) -> Hints | None:
         """What a script expects to hear next; None from a model that takes anything."""
-        return scripted.hints(self._script, messages, tools) if self._script else None
+        if self._scripted is None:
+            return None
+        return scripted.hints(self._scripted.script, messages, tools)
 
     async def close(self) -> None:
         await self._server.close()

@@ -3,14 +3,18 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import yaml
 
+from bridge.backends.cascade.hours import Hours, Timetable
 from bridge.errors import ConfigError
 
 DTMF_PREFIX = "[dtmf]"
+TRANSFER = "transfer_call"
+"""The tool by which a script gives its caller to somebody else."""
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,6 +32,16 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, str] = {}
     otherwise: str = ""
     """The state to go to when the session lacks the tool; "": `to`."""
+    failed: str = ""
+    """The state to go to when the transfer fails; "": `to`."""
+    closed: str = ""
+    """The state to go to outside of the hours; "": as within them."""
+
+    @property
+    def destination(self) -> str:
+        """Where it transfers to, if that is no mere name."""
+        wanted = self.arguments.get("target", "") if self.tool == TRANSFER else ""
+        return wanted if wanted.startswith(("sip:", "sips:", "tel:")) else ""
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +72,15 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refuse: Intent
     give_up: GiveUp
     unsure: str = "Please say yes or no."
+    hours: Hours | None = None
+
+    @property
+    def transfers(self) -> bool:
+        """Whether it says itself where callers are transferred to."""
+        targets = (
+            target_of(state, intent) for state in self.states.values() for intent in state.on
+        )
+        return any(target.destination for target in targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +105,8 @@ def load(path: Path) -> Script:
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise ConfigError(f"script {path.name}: {error}", param="cascade.llm.model") from error
     problem = next(_problems(script), "")
+    if not problem and script.hours is not None:
+        Timetable.of(script.hours)
     if problem:
         raise ConfigError(f"script {path.name}: {problem}", param="cascade.llm.model")
     return script
@@ -89,6 +114,8 @@ def load(path: Path) -> Script:
 
 def _problems(script: Script) -> Iterator[str]:
     places = {"start": script.start, "give_up.to": script.give_up.to}
+    if script.hours is not None:
+        places["hours.closed"] = script.hours.closed
     for name, state in script.states.items():
         if state.anything:
             places[f"states.{name}.anything"] = state.anything
@@ -99,11 +126,33 @@ def _problems(script: Script) -> Iterator[str]:
         for intent in state.on:
             target = target_of(state, intent)
             places[f"states.{name}.on.{intent}"] = target.to
-            if target.otherwise:
-                places[f"states.{name}.on.{intent}.otherwise"] = target.otherwise
+            for other in ("otherwise", "failed", "closed"):
+                if getattr(target, other):
+                    places[f"states.{name}.on.{intent}.{other}"] = getattr(target, other)
     for place, to in places.items():
         if to not in script.states:
             yield f"{place}: there is no state {to}"
+
+
+def at(script: Script, now: datetime) -> Script:
+    """What it is at this time: outside of its hours it begins and leads elsewhere."""
+    if script.hours is None or Timetable.of(script.hours).is_open(now):
+        return script
+    return _closed(script)
+
+
+def _closed(script: Script) -> Script:
+    assert script.hours is not None
+    states = {
+        name: msgspec.structs.replace(state, on={i: _when_closed(state, i) for i in state.on})
+        for name, state in script.states.items()
+    }
+    return msgspec.structs.replace(script, start=script.hours.closed, states=states)
+
+
+def _when_closed(state: State, intent: str) -> Target:
+    target = target_of(state, intent)
+    return Target(to=target.closed) if target.closed else target
 
 
 def target_of(state: State, intent: str) -> Target:

@@ -6,6 +6,7 @@ conversation stands is worked out from `messages` each time, so the cascade need
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from bridge.errors import ConfigError
 PREFIX = "scripted:"
 HANG_UP = "hang_up"
 """The tool a script calls to end the call."""
+TRANSFER_FAILED = "[transfer failed"
+"""What the session tells of one begins so."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _Function(msgspec.Struct):
@@ -75,6 +82,8 @@ def position(script: Script, messages: Sequence[Message], tools: frozenset[str])
                 greeted = True
             case "tool":
                 here = Position(here.state)
+            case "system" if here.arrived_by and text_of(message).startswith(TRANSFER_FAILED):
+                here = Position(here.arrived_by.failed or here.state)
             case _:
                 pass
     return here
@@ -125,8 +134,14 @@ def reply(script: Script, messages: Sequence[Message], tools: frozenset[str]) ->
 class ScriptedModel:
     """The ASGI application: POST /v1/chat/completions, streamed or whole."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
+    def __init__(self, script: Script, now: Callable[[], datetime] = utc_now) -> None:
+        self._script = script
+        self._now = now
+
+    @property
+    def script(self) -> Script:
+        """As it is at this time."""
+        return scripts.at(self._script, self._now())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -7,6 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from bridge.backends.base import (
     AudioDelta,
     BackendEvent,
@@ -20,6 +22,7 @@ from bridge.backends.base import (
 from bridge.backends.cascade import llm
 from bridge.backends.cascade.http import may_pass
 from bridge.backends.cascade.parts import Parts
+from bridge.backends.cascade.script import TRANSFER
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.sentences import SentenceSplitter
 from bridge.backends.cascade.timings import TurnTimes
@@ -185,7 +188,14 @@ class Speaker:
 
     def _call(self, call: llm.Call, prompt: Prompt, result: "_Result") -> None:
         if call.name == HANG_UP and self.parts.chat.scripted:
-            result.hangs_up = True
+            result.action = CallAction(self.request.response_id)
+        if (
+            call.name == TRANSFER
+            and self.parts.chat.transfers
+            and call.name not in prompt.told_tools
+        ):
+            target = msgspec.json.decode(call.arguments, type=dict[str, str]).get("target", "")
+            result.action = CallAction(self.request.response_id, "transfer", target)
         if call.name in prompt.told_tools:
             told = ToolCall(
                 self.request.response_id, ToolCallId(call.call_id), call.name, call.arguments
@@ -257,8 +267,8 @@ class Speaker:
         self.send(AudioDelta(self.request.response_id, pcm))
 
     def _finished(self, prompt: Prompt, result: "_Result") -> ResponseFinished:
-        if result.hangs_up:
-            self.send(CallAction(self.request.response_id))
+        if result.action is not None:
+            self.send(result.action)
         finished = result.finished
         usage = finished.usage or estimate(prompt.messages, "".join(self.said))
         reason = REASONS.get(finished.reason)
@@ -270,7 +280,7 @@ class _Result:
     finished: llm.Finished = field(default_factory=lambda: llm.Finished("stop"))
     calls: list[ToolCall] = field(default_factory=list)
     wrote: bool = False
-    hangs_up: bool = False
+    action: CallAction | None = None
     error: BackendError | None = None
 
 

@@ -1,5 +1,8 @@
 import asyncio
+import re
 from collections.abc import AsyncGenerator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pytest
@@ -221,3 +224,22 @@ def test_semantic_vad_says_how_it_is_done(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level("INFO"):
         on_a_call(use, turn_detection={"type": "semantic_vad", "eagerness": "high"})
     assert "no turn model" in caplog.text
+
+
+def test_a_script_with_numbers_transfers_by_itself() -> None:
+    path = Path(__file__).parents[3] / "config" / "reception.yaml"
+    text_of_script = path.read_text(encoding="utf-8")
+    with NamedTemporaryFile("w", suffix=".yaml") as always_open:
+        always_open.write(re.sub(r"hours:\n  timezone.*?\n\n", "", text_of_script, flags=re.S))
+        always_open.flush()
+
+        async def use(caller: Caller) -> None:
+            caller.ask("r1", typed("sales"))
+            await caller.answer()
+            caller.ask("r2", typed("yes"))
+            answer = await caller.answer()
+            transfer = CallAction(ResponseId("r2"), "transfer", "tel:+49301234501")
+            assert transfer in answer
+            assert not any(isinstance(event, ToolCall) for event in answer)
+
+        on_a_call(use, lambda: Parts(CascadeSettings(script_path=always_open.name)))

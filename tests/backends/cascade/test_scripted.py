@@ -1,11 +1,13 @@
 import asyncio
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from bridge.backends.cascade.script import Script
+from bridge.backends.cascade.script import Script, Target, at as scripted_at
 from bridge.backends.cascade.scripted import ScriptedModel, hints, load, reply
 
 HANG_UP = {"type": "function", "function": {"name": "hang_up"}}
@@ -112,3 +114,46 @@ def test_hints_follow_the_conversation(script: Script) -> None:
     message = hints(script, [GREETED, user("leave a message"), GREETED, user("yes")], none)
     assert message.phrases == ()
     assert message.pause_ms == 1500
+
+
+RECEPTION = str(Path(__file__).parents[3] / "config" / "reception.yaml")
+OPEN, CLOSED = (datetime(2026, 11, day, 10, tzinfo=UTC) for day in (23, 22))
+
+
+def at(now: datetime) -> Script:
+    return scripted_at(load("scripted:receptionist", RECEPTION), now)
+
+
+def said(script: Script, *messages: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
+    tools = frozenset(("hang_up", "transfer_call"))
+    message = reply(script, messages, tools)
+    return message["content"], [call["function"] for call in message.get("tool_calls", ())]
+
+
+def test_a_department_is_reached_by_a_transfer() -> None:
+    script = at(OPEN)
+    assert script.transfers
+    text, calls = said(script, GREETED, user("sales"), user("yes"))
+    assert text == "One moment, please. I am putting you through."
+    assert calls == [{"name": "transfer_call", "arguments": '{"target": "tel:+49301234501"}'}]
+
+
+def test_a_transfer_that_fails_is_spoken_to_once() -> None:
+    failed = {"role": "system", "content": "[transfer failed: 486 Busy Here]"}
+    turns = (GREETED, user("sales"), user("yes"), failed)
+    assert said(at(OPEN), *turns) == ("I am sorry, nobody is free there. Say menu, or goodbye.", [])
+    text, calls = said(at(OPEN), *turns, user("menu"))
+    assert (text[:5], calls) == ("Hello", [])
+
+
+def test_nobody_is_transferred_outside_of_the_hours() -> None:
+    assert said(at(CLOSED))[0].startswith("Hello. We are closed now.")
+    text, calls = said(at(CLOSED), GREETED, user("opening hours"))
+    assert text.endswith("four. Goodbye.")
+    assert [call["name"] for call in calls] == ["hang_up"]
+    assert not any(call for call in said(at(CLOSED), GREETED, user("sales"))[1])
+    assert at(CLOSED).states["menu"].on["sales"] == Target(to="closed")
+
+
+def test_the_receptionist_that_comes_along_transfers_nobody(script: Script) -> None:
+    assert not script.transfers

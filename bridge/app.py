@@ -163,11 +163,10 @@ async def running(
         metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
         metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
-        servers = tuple(config.webrtc.ice_servers)
-        told = config.webrtc.advertised_address or None
+        ice, told = tuple(config.webrtc.ice_servers), config.webrtc.advertised_address or None
         browsers = WebRtcLegs(
             plane=plane,
-            ice_servers=servers,
+            ice_servers=ice,
             advertised_address=told,
             loopback=is_loopback(config.http.host),
         )
@@ -184,8 +183,9 @@ async def running(
             rng=random.SystemRandom(),
             registrations=_registrations(config),
         )
-        here = is_loopback(config.sip.host)
-        sip.use_paths(Paths(ice_servers=servers, advertised_address=told, loopback=here))
+        sip.use_paths(
+            Paths(ice_servers=ice, advertised_address=told, loopback=is_loopback(config.sip.host))
+        )
         switchboard.use_phones(sip)
         for part in fields(AgentCounts):
             count = attrgetter(f"counts.{part.name}")

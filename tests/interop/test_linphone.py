@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.peers import speech
-from tests.peers.calling import in_state, one_call, until
+from tests.peers.calling import dial, in_state, lab, one_call, until
 from tests.peers.capture import Capture
 from tests.peers.linphone import Linphone
 from tests.peers.service import Service
@@ -67,4 +67,30 @@ def test_a_call_with_hold_and_keys(tmp_path: Path) -> None:
     assert {packet.payload_type for packet in sent} == {OPUS}
     # Silence is three bytes long.
     assert max(len(p.payload) for p in sent if held_at < p.arrived_at < resumed_at) < 10
+    assert likeness(words, heard_path) > 0.8
+
+
+@pytest.mark.interop("linphonec", "espeak-ng", "sox")
+@pytest.mark.matrix(53, peer="linphone")
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_call_with_keys(tmp_path: Path, way: str) -> None:
+    """It speaks, and hears what it said, whoever has called."""
+    heard_path = tmp_path / "heard.wav"
+    words = speech.write(tmp_path / "words.wav", speech.samples(WORDS), 8000)
+    trunk = lab(addresses=["127.0.0.1"], srtp="required")
+    with (
+        Service(session__backend="echo", sip__insecure_srtp_keys="true", **trunk) as service,
+        Linphone(transport="tcp", encryption="srtp") as phone,
+    ):
+        phone.command(f"record {heard_path}")
+        if way == "in":
+            phone.command(f"call sip:agent@127.0.0.1:{service.sip_port};transport=tcp")
+        else:
+            dial(service, f"sip:caller@127.0.0.1:{phone.port};transport=tcp")
+        call_id = one_call(service)["id"]
+        phone.command(f"play {words}")
+        time.sleep(3)
+        phone.command("terminate all")
+        ended = until(service, call_id, in_state("ended"))
+    assert (ended["secure"], ended["end_reason"]) == ("sdes", "remote_hangup")
     assert likeness(words, heard_path) > 0.8

@@ -17,7 +17,13 @@ START_S = 1.0  # it says nothing when it is ready
 class Linphone:
     """Use as a context. `lines` is what it has printed."""
 
-    def __init__(self, *, transport: Literal["udp", "tcp"] = "udp") -> None:
+    def __init__(
+        self,
+        *,
+        transport: Literal["udp", "tcp"] = "udp",
+        encryption: Literal["none", "srtp"] = "none",
+    ) -> None:
+        """`encryption` srtp: with keys in SDP, or not at all."""
         self.lines: list[str] = []
         self._transport = transport
         self._home = tempfile.TemporaryDirectory(prefix="linphone-")
@@ -28,8 +34,9 @@ class Linphone:
         self.port = ports[transport]
         (home / "rc").write_text(
             f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port=0\n"
-            "guess_hostname=0\nmedia_encryption=none\ncontact=sip:caller@127.0.0.1\n"
-            "keepalive_period=1000\nuse_ipv6=0\nipv6_migration_done=1\n[rtp]\n"
+            f"guess_hostname=0\nmedia_encryption={encryption}\n"
+            f"media_encryption_mandatory={int(encryption != 'none')}\n"
+            "contact=sip:caller@127.0.0.1\nkeepalive_period=1000\nuse_ipv6=0\nipv6_migration_done=1\n[rtp]\n"
             f"audio_rtp_port={31000 + os.getpid() % 2000 * 2}\n"
             "[video]\nenabled=0\ncapture=0\ndisplay=0\n[sound]\nechocancellation=0\n"
             "[net]\nmtu=1300\nenable_nat_helper=0\n[misc]\nfile_transfer_server_url=\n"

@@ -1,7 +1,8 @@
-"""RTP of sipp behind a NAT and after a move; calls of sipp while strangers flood and scan."""
+"""RTP of sipp: behind a NAT, after a move, without its keys, and while strangers flood and scan."""
 
 import json
 import subprocess
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import speech
+from tests.peers.calling import in_state, one_call, until
 from tests.peers.capture import Capture
 from tests.peers.phone import encode
 from tests.peers.service import Service
@@ -50,6 +52,28 @@ def test_rtp_goes_where_it_comes_from(tmp_path: Path) -> None:
     assert first > 10
     assert set(reached[first:]) == {("127.0.0.1", port)}
     assert len(reached) - first > 10
+
+
+@pytest.mark.interop("espeak-ng", "sox")
+@pytest.mark.matrix(53, peer="sipp")
+def test_rtp_that_nobody_can_decrypt(tmp_path: Path) -> None:
+    """New keys come by a re-INVITE; what was not encrypted by them is nobody's speech."""
+    spoken(tmp_path)
+    keys = [f"inline:{first * 40}" for first in "AB"]
+    lines = [
+        f"m=audio [media_port] RTP/SAVP 0\na=crypto:1 AES_CM_128_HMAC_SHA1_80 {key}" for key in keys
+    ]
+    told = "RTP/SAVP 0.*a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:"
+    call = Scenario().call(sdp(lines[0]), (), told)
+    call.invite(sdp(lines[1], version=2)).ringing().expect(200, told).ack()
+    call.execute('rtp_stream="speech.ul,-1,0"').answer_bye()
+    settings = {"sip__insecure_srtp_keys": "true", "limits__media_timeout_s": 2}
+    with Service(session__backend="echo", **settings) as service:
+        began = time.monotonic()
+        with playing(call, tmp_path, to=service.sip):
+            call_id = one_call(service)["id"]
+        assert 1.5 < time.monotonic() - began < 6
+        assert until(service, call_id, in_state("ended"))["end_reason"] == "media_timeout"
 
 
 @pytest.mark.interop("svmap")

@@ -49,10 +49,14 @@ async def until(happened: Callable[[], bool]) -> None:
                 return
 
 
-async def until_quiet(phone: Phone, since: int = 0) -> float:
-    """Seconds that the agent has spoken, once it has been silent for half a second."""
-    await until(lambda: loud_s(phone, since) > 0 and not loud_s(phone, -25))
+async def until_quiet(phone: Phone, since: int = 0, quiet: int = 25) -> float:
+    """Seconds that the agent has spoken, once it has been silent for so many packets."""
+    await until(lambda: loud_s(phone, since) > 0 and not loud_s(phone, -quiet))
     return loud_s(phone, since)
+
+
+def seconds(words: str) -> float:
+    return CHARACTER_S * len(words)
 
 
 async def ask(phone: Phone) -> float:
@@ -62,11 +66,26 @@ async def ask(phone: Phone) -> float:
     return await until_quiet(phone, begin)
 
 
+async def murmur(phone: Phone, server: ModelServers) -> None:
+    """Whoever says "mhm" to the agent hears all of its answer, and a pause in it."""
+    answer = "x" * 100 + "."
+    server.knobs.reply = lambda _: [answer]
+    begin = len(phone.packets)
+    phone.say(await speech("what time do you open"))
+    await until(lambda: loud_s(phone, begin) > 0.5)
+    server.knobs.words = "Mhm."
+    phone.say(await speech("mhm yes"))
+    assert await until_quiet(phone, begin, 75) == pytest.approx(seconds(answer), abs=0.1)
+    loud = "".join("x" if packet.peak > LOUD else " " for packet in phone.packets[begin:])
+    assert len(loud.split()) == 2
+
+
 def settings(server: ModelServers) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for name, kind in (("stt", "openai"), ("tts", "openai")):
         parts |= {f"cascade__{name}__kind": kind, f"cascade__{name}__base_url": server.base_url}
     llm = {"cascade__llm__base_url": server.base_url, "cascade__llm__model": "m"}
+    parts |= {"cascade__turn__pause_first": "true"}
     return parts | llm | {"cascade__apology": "I am sorry.", "session__greeting": GREETING}
 
 
@@ -74,11 +93,12 @@ def test_a_call_is_greeted_answered_and_apologised_to() -> None:
     async def call(service: Service) -> list[dict[str, Any]]:
         phone = await Phone(service.sip).open()
         await phone.call()
-        assert await until_quiet(phone) == pytest.approx(CHARACTER_S * len(GREETING), abs=0.2)
+        assert await until_quiet(phone) == pytest.approx(seconds(GREETING), abs=0.2)
         said = "You said: what time do you open."
-        assert await ask(phone) == pytest.approx(CHARACTER_S * len(said), abs=0.2)
+        assert await ask(phone) == pytest.approx(seconds(said), abs=0.2)
         server.knobs.faults["chat"].extend([Fault(Fault.REFUSES), Fault(Fault.BABBLES)])
-        assert await ask(phone) == pytest.approx(CHARACTER_S * len("I am sorry."), abs=0.2)
+        assert await ask(phone) == pytest.approx(seconds("I am sorry."), abs=0.2)
+        await murmur(phone, server)
         (live,) = service.calls()
         phone.hangup()
         await phone.ended.wait()
@@ -89,8 +109,8 @@ def test_a_call_is_greeted_answered_and_apologised_to() -> None:
         return turns
 
     with ModelServers() as server, Service(**settings(server)) as service:
-        first, second = asyncio.run(call(service))
-        (asked, again) = server.asked_of("transcriptions")
+        first, second, third = asyncio.run(call(service))
+        asked, again, *_ = server.asked_of("transcriptions")
     assert asked.voiced_s > 0.5
     assert again.voiced_s > 0.5
     stages = (
@@ -102,6 +122,7 @@ def test_a_call_is_greeted_answered_and_apologised_to() -> None:
         "on_wire_ms",
     )
     assert sum(first[stage] for stage in stages) == pytest.approx(first["total_ms"], abs=0.5)
+    assert set(third) == set(first)
     assert second["apologised"] is True
     assert second["retries"] == 1
 

@@ -24,7 +24,12 @@ from tests.bench.model import Model, upstream_settings
 from tests.bench.subjects import ROOT, Bridge, DidNotStart
 from tests.bench.wire import NoCompilerError, compiled
 
-DEFAULT = {"sip": (1, 10, 50, 100, 200, 300, 400), "srtp": (100, 200), "webrtc": (1, 10, 50, 60)}
+DEFAULT = {
+    "sip": (1, 10, 50, 100, 200, 300, 400),
+    "srtp": (100, 200),
+    "dtls": (10, 60),
+    "webrtc": (1, 10, 50, 60),
+}
 RESULTS = ROOT / "tests" / "bench" / "RESULTS.md"
 
 
@@ -45,8 +50,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "what",
         nargs="*",
         metavar="KIND|CALLS",
-        help="sip, srtp or webrtc, each followed by the numbers of calls wanted; default: "
-        + "; ".join(f"{k} {' '.join(map(str, n))}" for k, n in DEFAULT.items()),
+        help="sip, srtp, dtls (SIP with ICE) or webrtc, each followed by the numbers of calls "
+        "wanted; default: " + "; ".join(f"{k} {' '.join(map(str, n))}" for k, n in DEFAULT.items()),
     )
     parser.add_argument(
         "--seconds", type=float, default=15.0, help="of measuring, each (%(default)s)"

@@ -18,7 +18,7 @@ from tests.bench import sounds
 from tests.bench.calls import Call, Caller, Meter, NotAnswered
 from tests.bench.sip_calls import SipCalls
 from tests.bench.twilio_calls import TwilioCalls
-from tests.bench.webrtc_calls import WebRtcCalls
+from tests.bench.webrtc_calls import DtlsCalls, WebRtcCalls
 from tests.bench.wire import Wire
 
 CHURN_TALK_S = 2.0
@@ -161,13 +161,16 @@ def over_udp(options: argparse.Namespace, wire: Wire, slow: socket.socket) -> Ca
         secure = options.kind == "srtp"
         return SipCalls(wire, wire.script(sounds.pcmu()), (host, int(port)), secure=secure)
     script = wire.script(sounds.opus())
+    if options.kind == "dtls":
+        host, _, port = options.target.rpartition(":")
+        return DtlsCalls(wire, script, (host, int(port)), slow)
     json_offers = options.kind == "webrtc-json"
     return WebRtcCalls(wire, script, options.target, slow, json=json_offers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("sip", "srtp", "webrtc", "webrtc-json", "twilio"))
+    parser.add_argument("kind", choices=("sip", "srtp", "dtls", "webrtc", "webrtc-json", "twilio"))
     parser.add_argument("--target", required=True)
     parser.add_argument("--calls", type=int, default=1)
     parser.add_argument("--rate", type=float, default=20.0)

@@ -11,7 +11,14 @@ from typing import Any, Self
 
 from tests.bench.subjects import ROOT, Bridge, Subject, usage
 
-RAMP_PER_S = {"sip": 50.0, "srtp": 50.0, "webrtc": 20.0, "webrtc-json": 8.0, "twilio": 10.0}
+RAMP_PER_S = {
+    "sip": 50.0,
+    "srtp": 50.0,
+    "dtls": 20.0,
+    "webrtc": 20.0,
+    "webrtc-json": 8.0,
+    "twilio": 10.0,
+}
 SETTLE_S = 3.0
 WARM_CALLS = 4
 SETUPS = 60

@@ -17,7 +17,7 @@ ANSWER_S = 20.0
 
 
 @dataclass(eq=False, slots=True)
-class _Dialog:
+class Dialog:
     call_id: str
     tag: str
     answered: asyncio.Future[str]
@@ -37,7 +37,7 @@ class SipCalls(asyncio.DatagramProtocol):
         self._script = script
         self._target = target
         self._secure = secure
-        self._dialogs: dict[str, _Dialog] = {}
+        self._dialogs: dict[str, Dialog] = {}
         self._ports: list[socket.socket] = []
         self._tag = f"{random.getrandbits(40):x}"
         self._made = 0
@@ -62,18 +62,15 @@ class SipCalls(asyncio.DatagramProtocol):
     async def call(self, phase: float, *, counted: bool = True) -> Call:
         """Raises NotAnswered."""
         loop = asyncio.get_running_loop()
-        self._made += 1
-        dialog = _Dialog(f"{self._tag}-{self._made}@bench", f"{self._made:x}", loop.create_future())
-        self._dialogs[dialog.call_id] = dialog
+        dialog = self.dialog()
         rtp, rtcp = self._pair()
         key = os.urandom(30)
         began = loop.time()
         try:
-            body = await self._invite(dialog, self._offer(rtp.getsockname()[1], key))
+            body = await self.invite(dialog, self._offer(rtp.getsockname()[1], key))
         except NotAnswered:
             rtp.close()
             rtcp.close()
-            del self._dialogs[dialog.call_id]
             raise
         setup_s = loop.time() - began
         remote, their_key = _media(body)
@@ -91,12 +88,11 @@ class SipCalls(asyncio.DatagramProtocol):
 
         async def hangup() -> int:
             heard = self._wire.remove(number)
-            await self._bye(dialog)
+            await self.bye(dialog)
             rtp.close()
             rtcp.close()
             self._ports.remove(rtp)
             self._ports.remove(rtcp)
-            del self._dialogs[dialog.call_id]
             return heard
 
         return Call(setup_s, hangup, dialog.ended)
@@ -134,7 +130,22 @@ class SipCalls(asyncio.DatagramProtocol):
             lines.append(f"a=crypto:1 {SUITE} inline:{base64.b64encode(key).decode()}")
         return "\r\n".join([*lines, ""])
 
-    async def _invite(self, dialog: _Dialog, offer: str) -> str:
+    def dialog(self) -> Dialog:
+        self._made += 1
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        dialog = Dialog(f"{self._tag}-{self._made}@bench", f"{self._made:x}", answered)
+        self._dialogs[dialog.call_id] = dialog
+        return dialog
+
+    async def invite(self, dialog: Dialog, offer: str) -> str:
+        """The answer. Raises NotAnswered, and the dialog is over."""
+        try:
+            return await self._invite(dialog, offer)
+        except NotAnswered:
+            del self._dialogs[dialog.call_id]
+            raise
+
+    async def _invite(self, dialog: Dialog, offer: str) -> str:
         wait = T1
         for _ in range(7):
             self._send(dialog, "INVITE", 1, offer)
@@ -149,7 +160,7 @@ class SipCalls(asyncio.DatagramProtocol):
         except TimeoutError:
             raise NotAnswered("no answer") from None
 
-    async def _bye(self, dialog: _Dialog) -> None:
+    async def bye(self, dialog: Dialog) -> None:
         wait = T1
         while not dialog.ended.is_set() and wait < 8:
             self._send(dialog, "BYE", 2)
@@ -157,8 +168,9 @@ class SipCalls(asyncio.DatagramProtocol):
                 await asyncio.wait_for(dialog.ended.wait(), wait)
             except TimeoutError:
                 wait *= 2
+        del self._dialogs[dialog.call_id]
 
-    def _send(self, dialog: _Dialog, method: str, cseq: int, body: str = "") -> None:
+    def _send(self, dialog: Dialog, method: str, cseq: int, body: str = "") -> None:
         host, port = self._target
         lines = [
             f"{method} {dialog.target or f'sip:agent@{host}:{port}'} SIP/2.0",

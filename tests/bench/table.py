@@ -23,12 +23,16 @@ HEADINGS = (
     "load before",
 )
 
+KINDS = {"sip": "SIP", "srtp": "SIP, SRTP", "dtls": "SIP, DTLS", "webrtc": "WebRTC"}
+
 
 def cells(row: Row) -> tuple[str, ...]:
     spacing = row.media.get("spacing_ms", {})
     latency = row.media.get("latency_ms", {})
     own = row.media.get("own_late_ms", {})
-    kind = {"sip": "SIP", "srtp": "SIP, SRTP", "webrtc": "WebRTC"}.get(row.kind, row.kind)
+    kind = {"sip": "SIP", "srtp": "SIP, SRTP", "dtls": "SIP, DTLS", "webrtc": "WebRTC"}.get(
+        row.kind, row.kind
+    )
     name = f"{row.subject}, {kind}" if row.subject == "bridge" else row.subject
     if row.churn:
         name += f", {row.churn:g} set-ups/s"

@@ -7,13 +7,18 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx2
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, rtcdtlstransport
 
 from tests.bench.calls import Call, NotAnswered
+from tests.bench.sip_calls import SipCalls
 from tests.bench.wire import Wire
+
+Goodbye = Callable[[], Awaitable[None]]
 
 CONNECT_S = 15.0
 KEY, SALT = 16, 14
@@ -38,6 +43,7 @@ class WebRtcCalls:
         self._url = url
         self._slow = slow
         self._json = json
+        self._has_channel = True
         self._protocols: dict[int, tuple[Any, Any]] = {}
         self._http: httpx2.AsyncClient | None = None
 
@@ -65,12 +71,12 @@ class WebRtcCalls:
                 ended.set()
 
         pc.on("connectionstatechange", changed)
-        channel = pc.createDataChannel("oai-events")
+        channel = pc.createDataChannel("oai-events") if self._has_channel else None
         audio = pc.addTransceiver("audio")
         began = loop.time()
         try:
             await pc.setLocalDescription(await pc.createOffer())
-            answer = await self._offer(pc.localDescription.sdp)
+            answer, goodbye = await self._offer(pc.localDescription.sdp)
             await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
             await asyncio.wait_for(connected, CONNECT_S)
         except (TimeoutError, NotAnswered, httpx2.HTTPError) as error:
@@ -91,13 +97,16 @@ class WebRtcCalls:
             loop._add_reader(  # type: ignore[attr-defined]
                 protocol.transport._sock_fd, protocol.transport._read_ready
             )
-            channel.close()
+            if channel is not None:
+                channel.close()
+            await goodbye()
             await pc.close()
             return heard
 
         return Call(setup_s, hangup, ended)
 
-    async def _offer(self, sdp: str) -> str:
+    async def _offer(self, sdp: str) -> tuple[str, Goodbye]:
+        """The answer, and what there is to be said at the end."""
         assert self._http is not None
         if self._json:
             posted = await self._http.post(self._url, json={"sdp": sdp, "type": "offer"})
@@ -106,7 +115,7 @@ class WebRtcCalls:
             posted = await self._http.post(self._url, content=sdp, headers=headers)
         if posted.status_code >= 300:
             raise NotAnswered(f"{posted.status_code} {posted.text[:200]}")
-        return str(posted.json()["sdp"]) if self._json else posted.text
+        return (str(posted.json()["sdp"]) if self._json else posted.text), _say_nothing
 
     def _hand_over(
         self, dtls: Any, ssrc: int, phase: float, *, payload_type: int, counted: bool
@@ -140,6 +149,33 @@ class WebRtcCalls:
             found = self._protocols.get(int.from_bytes(data[:4], "little"))
             if found is not None:
                 found[0].datagram_received(data[4:], found[1])
+
+
+class DtlsCalls(WebRtcCalls):
+    """The same, with the offer in an INVITE to `target`."""
+
+    def __init__(
+        self, wire: Wire, script: int, target: tuple[str, int], slow: socket.socket
+    ) -> None:
+        super().__init__(wire, script, "", slow)
+        self._has_channel = False
+        self._sip = SipCalls(wire, script, target)
+
+    async def open(self) -> None:
+        await super().open()
+        await self._sip.open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._sip.close()
+
+    async def _offer(self, sdp: str) -> tuple[str, Goodbye]:
+        dialog = self._sip.dialog()
+        return await self._sip.invite(dialog, sdp), partial(self._sip.bye, dialog)
+
+
+async def _say_nothing() -> None:
+    pass
 
 
 def _opus(answer: str) -> int:

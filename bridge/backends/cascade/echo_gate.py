@@ -21,17 +21,23 @@ WINDOW = RATE * 160 // 1000
 MAX_DELAY = RATE * 350 // 1000
 KEPT = RATE  # one second of either side
 SIZE = 4096  # of the transform: at least WINDOW + MAX_DELAY
-COPY = 0.6
-"""Correlation above which what is heard is what was played."""
-ALIKE = 0.4
+COPY = 0.45
+"""Correlation of the differences of samples above which what is heard is what was played: of the
+samples themselves any two voices have more, by the few low harmonics that they mostly are."""
+ALIKE = 0.33
 """Enough if it is seen twice at one delay, in different speech: a room blurs its echo."""
-LIKELY = 0.25
+LIKELY = 0.2
 """Enough at the delay of an echo that is known, from what is no louder than it should be."""
 SAME_DELAY = RATE * 3 // 1000  # the path of an echo does not move
 NEAR_DELAY = RATE * 20 // 1000  # but of what the walls give back, now this is loudest, now that
 LOUDER = 2.0
 """6 dB: how much louder than its echo a caller is to be heard beside it."""
 LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
+LEAST_DIFFERENCES = LEAST_ENERGY / 10  # as much is left of speech as loud
+
+
+def _edged(sound: Floats) -> Floats:
+    return np.diff(sound, prepend=sound[:1])
 
 
 class _Track:
@@ -87,18 +93,19 @@ class EchoGate:
         if end - WINDOW - MAX_DELAY >= self._played.end:
             return False
         heard = self._heard.read(end - WINDOW, end)
-        energy = float(heard @ heard)
-        if energy < LEAST_ENERGY:
+        if float(heard @ heard) < LEAST_ENERGY:
             return False
         played = self._played.read(end - WINDOW - MAX_DELAY, end)
+        heard, played = _edged(heard), _edged(played)
+        energy = float(heard @ heard)
         squares = np.concatenate(([0.0], np.cumsum(played.astype(np.float64) ** 2)))
         # At the lag k the window begins k samples into `played`.
         powers = squares[WINDOW:] - squares[:-WINDOW]
-        if powers.max() < LEAST_ENERGY:
+        if powers.max() < LEAST_DIFFERENCES:
             return False
         spectrum = np.fft.rfft(played, SIZE) * np.conj(np.fft.rfft(heard, SIZE))
         products = np.fft.irfft(spectrum, SIZE)[: MAX_DELAY + 1]
-        powers = np.maximum(powers, LEAST_ENERGY / 100)
+        powers = np.maximum(powers, LEAST_DIFFERENCES / 100)
         likeness = np.abs(products) / np.sqrt(powers * energy)
         best = int(np.argmax(likeness))
         if likeness[best] >= COPY or (likeness[best] >= ALIKE and self._seen_before(best, end)):

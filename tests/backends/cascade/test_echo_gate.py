@@ -51,6 +51,21 @@ def test_a_caller_is_no_echo_whatever_the_agent_says() -> None:
     assert not any(verdicts(noise(2), np.zeros_like(noise(1))))
 
 
+def hum(seed: int, pitch_hz: float) -> Pcm:
+    """A voice on one note, most of which is its lowest harmonics."""
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, 30)
+    time = np.arange(int(SECONDS * MODEL_RATE)) / MODEL_RATE
+    harmonics = np.arange(1, 31)[:, None]
+    waves = np.cos(2 * np.pi * pitch_hz * harmonics * time + phases[:, None]) / harmonics**1.5
+    vowel: Pcm = (4000 * waves.sum(axis=0)).astype(np.int16)
+    return vowel
+
+
+@pytest.mark.parametrize("pitch_hz", [108.0, 117.0, 160.0])
+def test_two_voices_are_not_alike_for_being_voices(pitch_hz: float) -> None:
+    assert not any(verdicts(hum(2, pitch_hz), hum(1, 110.0)))
+
+
 def test_a_caller_who_speaks_over_the_echo_is_heard() -> None:
     agent = noise(1)
     quiet = np.concatenate((np.zeros(MODEL_RATE, np.int16), noise(2)[MODEL_RATE:]))

@@ -110,6 +110,8 @@ def _cascade(config: Config) -> CascadeSettings:
         voice=config.session.voice,
         greeting=config.session.greeting,
         apology=cascade.apology,
+        fillers=tuple(cascade.fillers),
+        filler_after_s=cascade.filler_after_s,
     )
 
 

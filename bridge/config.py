@@ -155,6 +155,8 @@ class Cascade(Section):
     llm: Llm = Llm()
     tts: Tts = Tts()
     apology: str = "I am sorry, something went wrong here. Could you say that again, please?"
+    fillers: list[str] = []
+    filler_after_s: Annotated[float, Field(gt=0)] = 1.5
 
     @field_validator("stt", "tts", mode="before")
     @classmethod

@@ -156,6 +156,13 @@ class CallAction:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Sound that is no part of a response, all of it; without samples: no more of such."""
+
+    pcm: Pcm
+
+
+@dataclass(frozen=True, slots=True)
 class HoldPlayout:
     """Pause what the caller hears, or go on from the same sample; clients are told nothing."""
 
@@ -173,7 +180,8 @@ ListeningEvent = (
     SpeechStarted | SpeechStopped | TranscriptDelta | TranscriptCompleted | TranscriptFailed
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
-SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | HoldPlayout | TurnTimed
+CallEvent = Aside | HoldPlayout | TurnTimed
+SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | CallEvent
 BackendEvent = ListeningEvent | ResponseEvent | SessionEvent
 
 Emit = Callable[[BackendEvent], None]

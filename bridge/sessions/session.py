@@ -111,6 +111,7 @@ class Session:
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
         self._line_ms = 0.0
+        self._asides = 0
         self._barge_ins = BargeIns(
             self._loop.time, lambda record: self.listener.session_barge_in(record)
         )
@@ -314,10 +315,8 @@ class Session:
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
                 self._server.relay(told)
-            case base.HoldPlayout() | base.TurnTimed() if self._stream is not None:
-                self._on_call(event, self._stream)
-            case base.HoldPlayout() | base.TurnTimed():
-                pass
+            case base.Aside() | base.HoldPlayout() | base.TurnTimed():
+                self._on_call(event)
             case (
                 base.SpeechStarted()
                 | base.SpeechStopped()
@@ -336,8 +335,16 @@ class Session:
                 responded(self._server, event, self._loop.time())
         self._carry_out()
 
-    def _on_call(self, event: base.HoldPlayout | base.TurnTimed, stream: AudioStream) -> None:
+    def _on_call(self, event: base.CallEvent) -> None:
+        if (stream := self._stream) is None:
+            return
         match event:
+            case base.Aside(pcm) if len(pcm):
+                self._asides += 1
+                stream.playout.write(f"aside_{self._asides}", pcm)
+                stream.playout.finish(f"aside_{self._asides}")
+            case base.Aside():
+                self._silence()
             case base.HoldPlayout(held):
                 stream.playout.paused = held
             case base.TurnTimed(record):

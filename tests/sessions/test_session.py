@@ -7,6 +7,7 @@ import pytest
 from bridge import metrics
 from bridge.audio.codecs import PCMU
 from bridge.backends.base import (
+    Aside,
     Capabilities,
     HoldPlayout,
     LoopAudio,
@@ -396,6 +397,23 @@ def test_a_model_may_hold_what_is_heard() -> None:
         assert stage.playout.paused
         stage.model.emits(HoldPlayout(held=False))
         assert not stage.playout.paused
+        assert len(stage.events) == told
+        await stage.session.close()
+
+    asyncio.run(use())
+
+
+def test_an_aside_is_heard_and_nobody_is_told() -> None:
+    async def use() -> None:
+        stage = await Stage().open()
+        told = len(stage.events)
+        stage.model.emits(Aside(tone(40)))
+        assert stage.playout.buffered_ms == 40
+        stage.model.emits(Aside(tone(0)))
+        assert stage.playout.idle
+        stage.model.emits(Aside(tone(40)))
+        stage.play(100)
+        assert stage.playout.idle
         assert len(stage.events) == told
         await stage.session.close()
 

@@ -16,6 +16,7 @@ from bridge.backends.base import (
     Pcm,
     ResponseFailed,
     ResponseFinished,
+    SpeechStarted,
     SpeechStopped,
     TranscriptCompleted,
     TranscriptDelta,
@@ -23,6 +24,7 @@ from bridge.backends.base import (
     TurnTimed,
     greeting_instructions,
 )
+from bridge.backends.cascade.fillers import Fillers
 from bridge.backends.cascade.http import may_pass
 from bridge.backends.cascade.listening import Ear, Streamed
 from bridge.backends.cascade.messages import (
@@ -82,6 +84,7 @@ class CascadeBackend:
         self._transcripts: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
         self._hints: Hints | None = parts.chat.hints((), frozenset())
         self._turn: TurnTimes | None = None
+        self._fillers = Fillers(parts, self._tasks, self._send)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -110,6 +113,8 @@ class CascadeBackend:
         making = self._tasks.spawn(greeting, name="greeting")
         apology = phrases.prepare(self._settings.apology, voice=voice, speed=speed)
         _ = self._tasks.spawn(apology, name="apology")
+        fillers = self._fillers.prepare(voice=voice, speed=speed)
+        _ = self._tasks.spawn(fillers, name="fillers")
         await asyncio.wait((making,), timeout=GREETING_WAIT_S)
 
     def configure(self, config: Mapping[str, Any]) -> None:
@@ -130,6 +135,7 @@ class CascadeBackend:
     def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
         if self._ear is not None:
             self._ear.agent_speaking(speaking=speaking)
+        self._fillers.agent_speaking(speaking=speaking)
         turn = self._turn
         if speaking and turn is not None and turn.audio_at is not None:
             turn.wire_at = self._loop.time()
@@ -147,6 +153,7 @@ class CascadeBackend:
         _ = self._tasks.spawn(self._transcribe(heard), name="transcribe")
 
     def generate(self, request: Generate) -> None:
+        self._fillers.stop()
         task = self._tasks.spawn(self._generate(request), name="generate")
         self._responses[request.response_id] = task
 
@@ -172,6 +179,8 @@ class CascadeBackend:
     # Listening
 
     def _heard(self, event: BackendEvent) -> None:
+        if isinstance(event, SpeechStarted):
+            self._fillers.interrupt()
         if isinstance(event, SpeechStopped) and self._ear is not None:
             self._tell_times()
             self._turn = self._ear.times
@@ -255,6 +264,8 @@ class CascadeBackend:
         finally:
             # Absent when cancelled; present even if something unforeseen was raised.
             if self._responses.pop(response_id, None) is not None:
+                if speaker.called and isinstance(outcome, ResponseFinished):
+                    self._fillers.tool_called(voice=request.voice, speed=request.speed)
                 self._send(outcome)
 
     def _sender(self, response_id: ResponseId) -> Callable[[BackendEvent], None]:

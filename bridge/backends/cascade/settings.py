@@ -73,3 +73,6 @@ class CascadeSettings:
     """Spoken on most calls: its sound is made before they come."""
     apology: str = APOLOGY
     """Spoken when a model fails; empty: nothing is."""
+    fillers: tuple[str, ...] = ()
+    """Said one after another while a tool runs and nobody speaks."""
+    filler_after_s: float = 1.5

@@ -81,6 +81,8 @@ class Speaker:
     send: Callable[[BackendEvent], None]
     clock: Clock
     said: list[str] = field(default_factory=list)
+    called: bool = False
+    """A tool of the session's: its result is waited for."""
     _splitter: SentenceSplitter = field(default_factory=SentenceSplitter)
     _waiting: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     _told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,6 +107,7 @@ class Speaker:
             told = tasks.spawn(self._told.wait(), name="told")
             if result.wrote:
                 await asyncio.wait((told, spoken), return_when=asyncio.FIRST_COMPLETED)
+            self.called = bool(result.calls)
             for call in result.calls:
                 self.send(call)
             await spoken

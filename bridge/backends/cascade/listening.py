@@ -21,7 +21,7 @@ from bridge.backends.base import (
 from bridge.backends.cascade.echo_gate import EchoGate
 from bridge.backends.cascade.ending import CHECK_MS, wait_for_words, wait_ms
 from bridge.backends.cascade.parts import Parts
-from bridge.backends.cascade.stt import Hints, Listens, Utterance, Wanted
+from bridge.backends.cascade.stt import Hints, Listens, PocketSphinx, Utterance, Wanted
 from bridge.backends.cascade.timings import Loudness, TurnTimes
 from bridge.backends.cascade.turn import CHUNK_MS, Endpointer, TurnDetection
 from bridge.backends.cascade.vad import VadStream
@@ -225,8 +225,8 @@ class Ear:
         """Of the turn under way; "" if the recogniser cannot tell."""
         if self._streamed is not None:
             return "".join(self._streamed.heard)
-        if self._hints is not None:
-            # One that knows its phrases ends none of them in the middle of a sentence.
+        if self._hints is not None or isinstance(self._parts.stt, PocketSphinx):
+            # A grammar ends no phrase in the middle, and the words of a guess tell nothing.
             return ""
         try:
             sound = self._recent.since(self._began_ms)

@@ -10,9 +10,11 @@ from bridge.errors import SipError
 from bridge.sip.grammar import WHITESPACE, parse_number
 
 MAX_MESSAGE = 65536
-MAX_HEAD = 16384
-"""Start line and headers; the largest of real calls have a quarter of it."""
+MAX_HEAD = 32768
+"""Start line and headers; four lines of the longest."""
 MAX_HEADERS = 256
+MAX_LINES = 512
+"""As they come, before unfolding."""
 MAX_LENGTHS = 8
 MAX_LINE = 8192
 """One header after unfolding; what nginx allows for a line."""
@@ -199,7 +201,7 @@ def over_tcp(request: bytes) -> bytes:
 
 def _length_of(head: bytes) -> int | None:
     """Octets of the body, None when nobody can say."""
-    if len(head) - len(b"\r\n\r\n") > MAX_HEAD:
+    if len(head) - len(b"\r\n\r\n") > MAX_HEAD or head.count(b"\n") > MAX_LINES + 2:
         return None
     found = [_text(match[1]) for match in islice(_LENGTH_LINE.finditer(head), MAX_LENGTHS + 1)]
     if len(found) > MAX_LENGTHS:

@@ -18,6 +18,7 @@ from bridge.sip.framing import (
     MAX_HEAD,
     MAX_HEADERS,
     MAX_LINE,
+    MAX_LINES,
     MAX_MESSAGE,
     KeepAlive,
     StreamFramer,
@@ -54,7 +55,6 @@ VERSION = "SIP/2.0"
 MAX_VIAS = 70
 MAX_ADDRESSES = 32
 """In one of Contact, Route and Record-Route."""
-MAX_FOLDS = 256
 MAX_DELIMITERS = 512
 """Commas, semicolons, quotes and angle brackets in all headers."""
 
@@ -375,13 +375,14 @@ def _lines(head: bytes) -> tuple[list[str], Rejection | None]:
     if len(head) > MAX_HEAD:
         excess = "Header Section Too Long"
         head = head[: head.rfind(b"\n", 0, MAX_HEAD) + 1].rstrip(b"\r\n")
+    if head.count(b"\n") > MAX_LINES:
+        excess = "Too Many Lines"
+        head = b"\n".join(head.split(b"\n", MAX_LINES)[:MAX_LINES]).rstrip(b"\r\n")
     text = head.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
     if "\r" in text or has_bare_nul(text):
         raise SipError("stray CR or NUL in the header section", status=None)
     if "\n " in text or "\n\t" in text:
-        text, folds = _FOLD.subn(" ", text, MAX_FOLDS)
-        if folds == MAX_FOLDS:
-            excess = "Too Many Lines"
+        text = _FOLD.sub(" ", text)
     lines = text.split("\n", MAX_HEADERS + 1)
     if len(lines) > MAX_HEADERS + 1:
         del lines[-1]
@@ -408,14 +409,18 @@ def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _echoed(lines: list[str]) -> list[tuple[str, str]]:
-    """The headers that a refusal says again."""
+    """The headers that a refusal says again. Raises SipError when it cannot say them."""
     found: list[tuple[str, str]] = []
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         canonical = USUAL_NAMES.get(name) or canonical_name(name.rstrip(WHITESPACE))
+        if canonical not in _ECHOED or not colon:
+            continue
         # Without all of its Vias an answer goes astray; the others may be left out.
-        if canonical in _ECHOED and colon and (len(line) <= MAX_LINE or canonical == "via"):
+        if len(line) <= (2 * MAX_LINE if canonical == "via" else MAX_LINE):
             found.append((name.rstrip(WHITESPACE), value.strip(WHITESPACE)))
+        elif canonical == "via":
+            raise SipError("Via too long", status=None)
     return found
 
 

@@ -93,7 +93,7 @@ def lines(name: str, value: str, count: int) -> list[tuple[str, str]]:
     [
         (lines("X", "y", 257), 513),
         (lines("X", "y" * 8192, 1), 513),
-        (lines("X", "y" * 8000, 4), 513),
+        (lines("X", "y" * 8000, 5), 513),
         (lines("Via", "SIP/2.0/UDP 203.0.113.1;branch=z9hG4bK1", 1000), 513),
         (lines("Via", ", ".join(["SIP/2.0/UDP h"] * 1000), 1), 513),
         (lines("Via", "SIP/2.0/UDP h", 70), 513),

@@ -65,7 +65,8 @@ def test_broken_line_breaks(start: bytes) -> None:
         (b"Content-Length:", 400),
         (b"Content-Length: 99999999", 513),
         (b"Content-Length: 65536", 400),
-        (b"\r\n".join([b"X: " + b"y" * 8000] * 3), 513),
+        (b"\r\n".join([b"X: " + b"y" * 8000] * 5), 513),
+        (b"X: y\r\n y" + b"\r\n y" * 512, 513),
     ],
 )
 def test_a_lying_length_gives_the_head_and_breaks(lines: bytes, status: int) -> None:

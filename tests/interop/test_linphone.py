@@ -19,15 +19,14 @@ WORDS = "She sells sea shells by the sea shore, and nobody knows why. " * 3
 OPUS = 96
 
 
-def likeness(said: Path, heard: Path) -> float:
-    """Of most half seconds of what linphone recorded, at the rate of its codec."""
+def clear(said: Path, heard: Path) -> int:
+    """Half seconds of what linphone recorded, at the rate of its codec, that are as it spoke."""
     narrow = heard.with_suffix(".8k.wav")
     subprocess.run(["sox", str(heard), "-r", "8000", str(narrow)], check=True)
     sound = speech.read(narrow)
-    pieces = [sound[start : start + 4000] for start in range(0, len(sound) - 4000, 4000)]
+    pieces = [sound[start : start + 4000] for start in range(0, len(sound) - 4000, 1000)]
     loud = [piece for piece in pieces if np.abs(piece).max() > 1000]
-    assert len(loud) > 3
-    return float(np.median([speech.resemblance(speech.read(said), piece) for piece in loud]))
+    return sum(speech.resemblance(speech.read(said), piece) > 0.9 for piece in loud) // 4
 
 
 @pytest.mark.interop("linphonec", "espeak-ng", "sox", "tcpdump")
@@ -67,7 +66,7 @@ def test_a_call_with_hold_and_keys(tmp_path: Path) -> None:
     assert {packet.payload_type for packet in sent} == {OPUS}
     # Silence is three bytes long.
     assert max(len(p.payload) for p in sent if held_at < p.arrived_at < resumed_at) < 10
-    assert likeness(words, heard_path) > 0.8
+    assert clear(words, heard_path) >= 2
 
 
 @pytest.mark.interop("linphonec", "espeak-ng", "sox")
@@ -93,4 +92,4 @@ def test_a_call_with_keys(tmp_path: Path, way: str) -> None:
         phone.command("terminate all")
         ended = until(service, call_id, in_state("ended"))
     assert (ended["secure"], ended["end_reason"]) == ("sdes", "remote_hangup")
-    assert likeness(words, heard_path) > 0.8
+    assert clear(words, heard_path) >= 2

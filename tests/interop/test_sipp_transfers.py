@@ -47,10 +47,24 @@ def hang_up(service: Service) -> None:
     post(service, call["id"], "hangup")
 
 
-@pytest.mark.matrix(47, peer="sipp")
-def test_a_colleague_answers(service: Service, tmp_path: Path) -> None:
-    with playing(takes(), tmp_path) as colleague:
-        caller = refers(colleague.port).expect(202)
+@pytest.mark.parametrize(
+    ("replaces", "expected"),
+    [
+        pytest.param("", (), id="unasked", marks=pytest.mark.matrix(47, peer="sipp")),
+        pytest.param(
+            "?Replaces=asked%40pbx%3Bto-tag%3D1%3Bfrom-tag%3D2",
+            ("Replaces: asked@pbx;to-tag=1;from-tag=2",),
+            id="asked",
+            marks=pytest.mark.matrix(49, peer="sipp"),
+        ),
+    ],
+)
+def test_a_colleague_answers(
+    service: Service, tmp_path: Path, replaces: str, expected: tuple[str, ...]
+) -> None:
+    """Whom the caller may have talked to already, in a call that we then take over."""
+    with playing(takes(*expected), tmp_path) as colleague:
+        caller = refers(colleague.port, replaces=replaces).expect(202)
         told(caller, "SIP/2.0 100.*", "terminated.*SIP/2.0 200").answer_bye()
         with playing(caller, tmp_path, to=service.sip):
             pass
@@ -73,18 +87,6 @@ def test_a_caller_who_wants_no_news(service: Service, tmp_path: Path) -> None:
     with playing(takes(), tmp_path) as colleague:
         caller = refers(colleague.port, "Refer-Sub: false", "Supported: norefersub")
         caller.expect(202, "Refer-Sub: false").answer_bye()
-        with playing(caller, tmp_path, to=service.sip):
-            pass
-        hang_up(service)
-
-
-@pytest.mark.matrix(49, peer="sipp")
-def test_a_colleague_who_was_asked_before(service: Service, tmp_path: Path) -> None:
-    """The caller has talked to the colleague, and names that call for us to take over."""
-    place = "?Replaces=asked%40pbx%3Bto-tag%3D1%3Bfrom-tag%3D2"
-    with playing(takes("Replaces: asked@pbx;to-tag=1;from-tag=2"), tmp_path) as colleague:
-        caller = refers(colleague.port, replaces=place).expect(202)
-        told(caller, "SIP/2.0 100", "terminated.*SIP/2.0 200").answer_bye()
         with playing(caller, tmp_path, to=service.sip):
             pass
         hang_up(service)

@@ -21,14 +21,14 @@ def test_twinkle_calls() -> None:
         Capture(f"udp port {service.sip_port}") as capture,
     ):
         phone.command(f"call sip:agent@127.0.0.1:{service.sip_port}")
-        phone.wait("far end answered")
+        assert phone.wait("far end answered"), phone.lines
         call_id = one_call(service)["id"]
         url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
         with connect(f"{url}&events=bridge") as sideband:
             phone.command("hold")
-            phone.wait("re-INVITE successful")
+            assert phone.wait("re-INVITE successful"), phone.lines
             phone.command("retrieve")
-            phone.wait("re-INVITE successful", 2)
+            assert phone.wait("re-INVITE successful", count=2), phone.lines
             phone.command("dtmf 5#")
             keys: list[str] = []
             while len(keys) < 2:
@@ -47,9 +47,9 @@ def test_twinkle_calls() -> None:
 def test_twinkle_is_called() -> None:
     with calling() as service, Twinkle() as phone:
         call_id = dial(service, f"sip:caller@127.0.0.1:{phone.port}")
-        phone.wait("incoming call")
+        assert phone.wait("incoming call"), phone.lines
         phone.command("answer")
         until(service, call_id, in_state("active"))
         post(service, call_id, "hangup")
-        phone.wait("far end ended call")
+        assert phone.wait("far end ended call"), phone.lines
         assert until(service, call_id, in_state("ended"))["end_reason"] == "local_hangup"

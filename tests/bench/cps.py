@@ -64,7 +64,7 @@ def run(service: Bridge, *, rate: int, seconds: int, talk_s: float, folder: Path
     load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory() as other,
-        playing(call, Path(other), "-r", "10", to=to, calls=WARM_CALLS),
+        playing(call, Path(other), "-r", "20", to=to, calls=WARM_CALLS),
     ):
         pass
     timing = ("-r", str(rate), "-trace_rtt", "-rtt_freq", "1", "-timer_resol", "1")

@@ -137,8 +137,8 @@ def test_timers(tmp_path: Path) -> None:
         ended = until(service, given_up, in_state("ended"), timeout_s=40)
         assert (ended["sip_status"], ended["end_reason"]) == (408, "no_answer")
         assert 31.5 < time.monotonic() - began < 35
-        until(service, taken, in_state("active"), timeout_s=10)
         soak.burst()
+        until(service, taken, in_state("active"), timeout_s=10)
         post(service, taken, "hangup")
         stack.close()
         assert 58 < time.monotonic() - began < 66

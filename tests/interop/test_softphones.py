@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import pytest
 from tests.peers import speech
 from tests.peers.baresip import Baresip
 from tests.peers.calling import in_state, post, until
+from tests.peers.capture import Capture
 from tests.peers.linphone import Linphone
 from tests.peers.service import Service
 
@@ -69,13 +71,24 @@ def test_baresip(tmp_path: Path, transport: Transport) -> None:
         assert phone.wait("CALL_ESTABLISHED", 5), phone.events
 
 
-@pytest.mark.interop("linphonec")
+@pytest.mark.interop("linphonec", "tcpdump")
+@pytest.mark.matrix(2, 38, peer="linphone")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_linphone(transport: Transport) -> None:
-    with office() as service, Linphone(transport=transport) as phone:
+    with (
+        office() as service,
+        Linphone(transport=transport) as phone,
+        Capture(f"tcp port {service.sip_port}") as capture,
+    ):
         phone.register("caller", f"127.0.0.1:{service.sip_port}", "wonderland")
         call_id = call(service, "caller")
         assert phone.wait("Media streams established|connected", 5), phone.lines
         post(service, call_id, "hangup")
         assert until(service, call_id, in_state("ended"))["end_reason"] == "local_hangup"
         assert phone.wait("ended|terminated", 5), phone.lines
+        # It pings once a second.
+        time.sleep(1.5 if transport == "tcp" else 0)
+    sent = Counter((d.destination[1] == service.sip_port, d.data) for d in capture.datagrams)
+    pings = sent[True, b"\r\n\r\n"]
+    assert pings == sent[False, b"\r\n"]
+    assert bool(pings) == (transport == "tcp")

@@ -3,7 +3,8 @@ cannot harm.
 
 aioice hands every datagram that is not STUN to DTLS, whoever sent it: one ClientHello of a stranger
 ends a handshake, one empty datagram a call. Here a datagram goes on only if it is well-formed STUN
-with the password of this call, or comes from an address with which an ICE check has succeeded.
+with the password of this call, or comes from an address with which an ICE check of either side has
+succeeded.
 
 aiortc and aioice have no public place for that, nor for packets that bypass RTCRtpSender. All
 private names of theirs that are used anywhere are in `PRIVATE_NAMES`; `check_libraries` refuses
@@ -166,6 +167,8 @@ class GuardedProtocol(StunProtocol):
             return
         if message.message_class == stun.Class.REQUEST:
             if connection.admits(message, self, peer):
+                # Its own choice of a pair may be one whose check we have given up.
+                self.validated.add(peer)
                 connection.heard()
                 connection.request_received(message, peer, self)
             else:

@@ -185,6 +185,30 @@ def test_a_foreign_datagram_is_not_media_even_from_the_right_host() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("knows", "heard"), [(True, 1), (False, 0)])
+def test_media_of_a_pair_that_only_the_other_side_has_checked(*, knows: bool, heard: int) -> None:
+    """Each side may settle on another pair of those that work: one check of ours may be given up,
+    or lost, when its own came through."""
+
+    async def main() -> None:
+        peer = PeerTransport(loopback=True)
+        await peer.gatherer.gather()
+        connection = peer.connection
+        media: list[bytes] = []
+        connection.on_media = media.append
+        check = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        check.attributes |= {"USERNAME": f"{connection.local_username}:x", "PRIORITY": 1}
+        check.add_message_integrity((connection.local_password if knows else "wrong").encode())
+        protocol = connection._protocols[-1]
+        protocol.datagram_received(bytes(check), ("127.0.0.1", 4000))
+        protocol.datagram_received(b"\x80" + bytes(20), ("127.0.0.1", 4000))
+        assert len(media) == heard
+        assert connection.dropped.unvalidated == 1 - heard
+        await peer.close()
+
+    asyncio.run(main())
+
+
 def test_a_full_queue_of_dtls_drops_the_rest() -> None:
     async def main() -> None:
         peer = PeerTransport(loopback=True)

@@ -239,6 +239,15 @@ def greeting_instructions(greeting: str) -> str:
 
 
 @runtime_checkable
+class HearsCoded(Protocol):
+    """A backend that can pass the caller's G.711 on as it is."""
+
+    def coded(self, octets: bytes, law: str, /) -> None:
+        """What the next `push_audio` brings, as the wire carried it; `law` is "PCMU" or "PCMA"."""
+        ...
+
+
+@runtime_checkable
 class Follower(Protocol):
     """A backend whose model keeps a conversation of its own, which must follow the session's."""
 

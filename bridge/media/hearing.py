@@ -83,9 +83,9 @@ class G711Hearing:
         if self._listening:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
-        for stream, frame in zip(streams, heard, strict=True):
+        for stream, frame, coded in zip(streams, heard, frames, strict=True):
             # A view kept by one session would keep the frames of all calls alive.
-            stream.deliver(frame.copy())
+            stream.deliver(frame.copy(), coded)
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float

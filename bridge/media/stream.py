@@ -84,6 +84,10 @@ class AudioStream:
     playout stands still meanwhile, and while digits are sent.
     """
 
+    on_coded: Callable[[bytes, str], None] | None = None
+    """What `on_frame` gets next as octets of G.711, and "PCMU" or "PCMA"; not called where the wire
+    carries something else."""
+
     def __init__(
         self,
         codec: Codec,
@@ -242,12 +246,14 @@ class AudioStream:
 
     # For the media plane
 
-    def deliver(self, frame: Pcm) -> None:
+    def deliver(self, frame: Pcm, coded: bytes | None = None) -> None:
         """20 ms of the caller. It is kept: the plane leaves it alone from now on."""
         if self.closed:
             return
         if self.tap is not None:
             self.tap.say(frame)
+        if coded is not None and self.on_coded is not None:
+            self.on_coded(coded, self.codec.name)
         if self.on_frame is not None:
             self.on_frame(frame)
 
@@ -320,7 +326,7 @@ class AudioStream:
         if self.packets_sent:
             self.wire.send_rtcp(self._compound(ReceiverReport(self.ssrc), Bye((self.ssrc,))))
         self.inbound.close()
-        self.on_frame = self.on_digit = None
+        self.on_frame = self.on_coded = self.on_digit = None
 
     @property
     def remote_fraction_lost(self) -> float:

@@ -150,13 +150,15 @@ class Session:
         Another one takes the place of the first, and what that has not played is not heard.
         """
         if self._stream is not None and self._stream is not stream:
-            self._stream.on_frame = self._stream.playout.on_read = None
+            self._stream.on_frame = self._stream.on_coded = self._stream.playout.on_read = None
             self._silence()
             self._carry_out()
         self._stream = stream
         stream.on_frame = self._from_caller
         stream.playout.on_started = self._playback_started
         stream.playout.on_finished = self._playback_finished
+        if isinstance(self._backend, base.HearsCoded):
+            stream.on_coded = self._backend.coded
         if isinstance(self._backend, base.HearsItself):
             stream.playout.on_read = self._backend.played
 
@@ -486,7 +488,7 @@ class Session:
         self._closed = True
         self._set_timer()
         if self._stream is not None:
-            self._stream.on_frame = None
+            self._stream.on_frame = self._stream.on_coded = None
             playout = self._stream.playout
             playout.on_started = playout.on_finished = playout.on_read = None
         self._clients.close(NORMAL, reason)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.upstream_drops import wave
 from tests.e2e.upstream_faults import cell
-from tests.peers.phone import Phone
+from tests.peers.phone import Phone, encode
 from tests.peers.upstream import Upstream
 from tests.peers.upstream_calls import (
     Conversation,
@@ -20,6 +20,7 @@ from tests.peers.upstream_calls import (
     longest_gap_ms,
     loud_ms,
     relay_tasks,
+    said,
     staged,
 )
 from tests.peers.upstream_rules import Fault, FaultKind
@@ -82,6 +83,17 @@ def test_a_turn_and_what_a_sideband_sees(conforms: Callable[[dict[str, Any]], No
         assert (np.abs(session.heard.astype(int)) > 1000).sum() / 24_000 > 0.7
 
     play(scenario)
+
+
+def test_mu_law_reaches_the_model_as_the_caller_sent_it() -> None:
+    async def scenario(stage: Stage) -> None:
+        await turn(stage)
+        (session,) = stage.upstream.sessions
+        got = b"".join(session.coded)
+        # Every octet in its order: nothing was decoded and coded again on the way.
+        assert encode(said()) in got
+
+    play(scenario, upstream__audio="pcmu")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class Session:
     received: list[Event] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     audio: list[Samples] = field(default_factory=list)
+    coded: list[bytes] = field(default_factory=list)
+    """The same as it came."""
     items: dict[str, Event] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     query: str = ""
@@ -269,6 +271,7 @@ class Conversation:
 
     async def hear(self, data: bytes) -> None:
         pcm = np.repeat(decode(data), 3) if self.law("input") else np.frombuffer(data, np.int16)
+        self.session.coded.append(data)
         self.session.audio.append(pcm)
         for begin in range(0, len(pcm), RATE // 50):
             await self.listen(pcm[begin : begin + RATE // 50])

@@ -71,6 +71,7 @@ class UpstreamBackend:
         self._tasks = TaskOwner("relay")
         self._comforted_at = 0.0
         self._given_up = False
+        self._coded: tuple[bytes, str] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -137,14 +138,18 @@ class UpstreamBackend:
             if channel is not None and channel.configured:
                 channel.configure()
 
+    def coded(self, octets: bytes, law: str, /) -> None:
+        self._coded = octets, law
+
     def push_audio(self, pcm: Pcm) -> None:
+        coded, self._coded = self._coded, None
         talk = self._talk
         talk.caller.push(pcm)
         if self._inner is not None:
             self._inner.push_audio(pcm)
             return
         if self._channel is not None:
-            self._channel.push(pcm)
+            self._channel.push(pcm, coded)
 
     def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
         if self._inner is not None:

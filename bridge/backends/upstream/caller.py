@@ -20,6 +20,7 @@ NOTICED_MS = 600
 """So much of a voice is noticed by any detector."""
 
 LAWS = {"audio/pcmu": (ulaw_decode, ulaw_encode), "audio/pcma": (alaw_decode, alaw_encode)}
+WIRE_NAMES = {"audio/pcmu": "PCMU", "audio/pcma": "PCMA"}
 NOTHING: Pcm = np.empty(0, np.int16)
 
 
@@ -78,6 +79,7 @@ class Coder:
 
     def __init__(self, name: str) -> None:
         self._laws = LAWS.get(name)
+        self._law = WIRE_NAMES.get(name)
         self._down = Resampler(MODEL_RATE, G711_RATE)
         self._up = Resampler(G711_RATE, MODEL_RATE)
 
@@ -86,6 +88,10 @@ class Coder:
             return pybase64.b64encode(pcm.tobytes()).decode("ascii")
         coded = self._laws[1](self._down.process(pcm))
         return pybase64.b64encode(coded.tobytes()).decode("ascii")
+
+    def relay(self, octets: bytes, law: str) -> str | None:
+        """Octets of G.711 as they are; None if the connection has another format."""
+        return pybase64.b64encode(octets).decode("ascii") if law == self._law else None
 
     def decode(self, data: bytes) -> Pcm:
         """An even number of bytes, if it is PCM."""

@@ -159,9 +159,11 @@ class Channel:
         if update is not None:
             self._send({**update, "event_id": SESSION_EVENT})
 
-    def push(self, pcm: base.Pcm) -> None:
+    def push(self, pcm: base.Pcm, coded: tuple[bytes, str] | None = None) -> None:
+        """`coded`: the same as octets of G.711, and by which law."""
         if self.live:
-            self._append(pcm)
+            audio = None if coded is None else self._coder.relay(*coded)
+            self._link.send_audio(audio or self._coder.encode(pcm), len(pcm))
 
     def ask(self, exchange: Exchange) -> None:
         self._responses.ask(exchange)

@@ -1,8 +1,11 @@
 """What is kept of a caller until the model has heard it."""
 
-import numpy as np
+import base64
 
-from bridge.backends.upstream.caller import IDLE_MS, KEPT_MS, CallerAudio
+import numpy as np
+import pytest
+
+from bridge.backends.upstream.caller import IDLE_MS, KEPT_MS, CallerAudio, Coder
 
 FRAME_MS = 20
 VOICE = np.full(480, 3000, np.int16)
@@ -50,3 +53,15 @@ def test_quiet() -> None:
     assert not caller.quiet
     push(caller, SILENCE, 200)
     assert caller.quiet
+
+
+@pytest.mark.parametrize("law", ["PCMU", "PCMA"])
+def test_g711_is_passed_on_as_it_is(law: str) -> None:
+    octets = bytes(range(160))
+    coder = Coder(f"audio/{law.lower()}")
+    relayed = coder.relay(octets, law)
+    assert relayed is not None
+    assert base64.b64decode(relayed) == octets
+    other = "PCMA" if law == "PCMU" else "PCMU"
+    assert coder.relay(octets, other) is None
+    assert Coder("audio/pcm").relay(octets, law) is None

@@ -16,6 +16,7 @@ from bridge.sdp.description import Attribute, MediaDescription, SessionDescripti
 
 DTLS_PROTOCOLS = ("UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
 MAX_CANDIDATES = 32
+INCOMPLETE = "dtls_incomplete"
 
 Setup = Literal["active", "passive"]
 CandidateType = Literal["host", "srflx", "prflx", "relay"]
@@ -166,11 +167,11 @@ def read_path(
     what is lacking."""
     source = _transport_of(line, description)
     if line.attribute("rtcp-mux") is None:
-        raise SdpError("DTLS-SRTP is offered, but not rtcp-mux")
+        raise SdpError("DTLS-SRTP is offered, but not rtcp-mux", code=INCOMPLETE)
     username = _find(source, description, "ice-ufrag")
     password = _find(source, description, "ice-pwd")
     if username is None or password is None:
-        raise SdpError("DTLS-SRTP is offered, but not ICE")
+        raise SdpError("DTLS-SRTP is offered, but not ICE", code=INCOMPLETE)
     if not (CREDENTIAL.fullmatch(username) and CREDENTIAL.fullmatch(password)):
         raise SdpError("ice-ufrag or ice-pwd is malformed")
     return RemotePath(
@@ -241,7 +242,7 @@ def _fingerprints(
     session = [v or "" for name, v in description.attributes if name.lower() == "fingerprint"]
     found = tuple(filter(None, map(Fingerprint.parse, (own or session)[:8])))
     if not found:
-        raise SdpError("DTLS-SRTP is offered, but no SHA-2 fingerprint")
+        raise SdpError("DTLS-SRTP is offered, but no SHA-2 fingerprint", code=INCOMPLETE)
     return found
 
 

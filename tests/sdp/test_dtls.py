@@ -4,6 +4,7 @@ from bridge.errors import SdpError
 from bridge.sdp.crypto import MediaSecurity, SrtpPolicy
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.dtls import (
+    INCOMPLETE,
     MAX_CANDIDATES,
     Candidate,
     Fingerprint,
@@ -207,8 +208,10 @@ def test_what_begins_again(old: str, new: str, *, restarts: bool, keeps: bool) -
     ],
 )
 def test_what_is_lacking(old: str, new: str, why: str) -> None:
-    with pytest.raises(SdpError, match=why):
+    with pytest.raises(SdpError, match=why) as caught:
         path(BROWSER.replace(old, new))
+    lacks = why in ("rtcp-mux", "not ICE", "fingerprint")
+    assert (caught.value.code == INCOMPLETE) is lacks
 
 
 def test_more_candidates_than_make_sense() -> None:

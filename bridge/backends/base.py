@@ -247,6 +247,11 @@ class HearsCoded(Protocol):
         ...
 
 
+def coded_to(backend: Backend) -> Callable[[bytes, str], None] | None:
+    """Where the caller's G.711 is wanted as it is."""
+    return backend.coded if isinstance(backend, HearsCoded) else None
+
+
 @runtime_checkable
 class Follower(Protocol):
     """A backend whose model keeps a conversation of its own, which must follow the session's."""

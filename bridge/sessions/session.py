@@ -157,8 +157,7 @@ class Session:
         stream.on_frame = self._from_caller
         stream.playout.on_started = self._playback_started
         stream.playout.on_finished = self._playback_finished
-        if isinstance(self._backend, base.HearsCoded):
-            stream.on_coded = self._backend.coded
+        stream.on_coded = base.coded_to(self._backend)
         if isinstance(self._backend, base.HearsItself):
             stream.playout.on_read = self._backend.played
 

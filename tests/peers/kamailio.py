@@ -65,12 +65,13 @@ request_route {{
     t_relay();
 }}
 """
-# Calls go to the nodes in turn; one that says nothing for a second, or 503, is passed over.
+# Calls go to the nodes in turn; one that does not answer in time, or 503, is passed over.
 EDGE = """
 loadmodule "maxfwd.so"
 loadmodule "siputils.so"
 loadmodule "dispatcher.so"
-modparam("tm", "fr_timer", 1000)
+modparam("tm", "fr_timer", 2000)
+modparam("tm", "fr_inv_timer", 3000)
 modparam("rr", "append_fromtag", 1)
 modparam("dispatcher", "list_file", "{home}/nodes")
 modparam("dispatcher", "flags", 2)
@@ -111,7 +112,7 @@ request_route {{
 }}
 failure_route[NEXT] {{
     if (t_is_canceled()) exit;
-    if (t_check_status("503") || (t_branch_timeout() && !t_branch_replied())) {{
+    if (t_check_status("503") || t_branch_timeout()) {{
         ds_mark_dst("ip");
         if (ds_next_dst()) {{
             t_on_failure("NEXT");

@@ -119,7 +119,7 @@ def test_the_answer_is_heard_whatever_the_upstream_does(fault: str, gap_ms: int)
     ("event", "fault", "gap_ms"),
     [
         ("session.created", "die", 800),
-        ("response.created", "flood", 1500),
+        ("response.created", "flood", 3000),
         ("response.output_audio.delta", "stall", 2700),
         ("response.output_audio.delta", "hang", 2700),
         ("conversation.item.truncated", "die", 1500),

@@ -29,7 +29,7 @@ ORIGIN = "http://localhost:7999"
 RATE = 48_000
 TONE_HZ = 600
 LOUD = 2000
-TALKS_S = 0.9
+TALKS_S = 0.75
 # A browser on a machine with other things to do.
 STARTS_S = 20.0
 
@@ -183,7 +183,7 @@ def is_heard(tones: list[bool]) -> bool:
 def check_first(seen: Seen) -> None:
     assert seen.why(1, "ended") == "local: Terminated"
     held, asked = seen.at(1, "held"), seen.at(1, "unhold asked")
-    before = seen.tones(1, seen.at(1, "connected") + 0.4, seen.at(1, "connected") + 0.9)
+    before = seen.tones(1, seen.at(1, "connected") + 0.3, seen.at(1, "connected") + 0.8)
     assert is_heard(before)
     # What was on its way when the hold was answered has been heard by then.
     assert not any(seen.tones(1, held + 0.2, asked))

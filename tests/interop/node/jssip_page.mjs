@@ -103,7 +103,7 @@ function phone(wanted) {
     note(0, "registered");
 
     const [first, session] = await call();
-    await rest(1000);
+    await rest(750);
     session.sendDTMF("5", { transportType: "INFO" });
     await rest(150);
     session.sendDTMF("7", { transportType: "RFC2833", duration: 160 });
@@ -111,16 +111,16 @@ function phone(wanted) {
     note(first, "hold asked");
     await new Promise((done) => session.hold({}, done));
     note(first, "held");
-    await rest(500);
+    await rest(400);
     note(first, "unhold asked");
     await new Promise((done) => session.unhold({}, done));
     note(first, "unheld");
-    await rest(700);
+    await rest(500);
     await measure(first, session.connection);
     note(first, "restart asked");
     await new Promise((done) => session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, done));
     note(first, "restarted");
-    await rest(700);
+    await rest(500);
     await measure(first, session.connection);
     session.terminate();
 

@@ -6,7 +6,7 @@ It answers each turn with a steady tone: every hole in it is a hole of ours.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +126,14 @@ async def until(happened: Callable[[], bool], timeout_s: float, *, every_s: floa
                 await asyncio.sleep(every_s)
             return True
     return False
+
+
+async def together(*calls: Coroutine[Any, Any, None]) -> None:
+    """They mostly wait, so they wait at the same time; nothing may be left of them."""
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(call)
+    assert not relay_tasks()
 
 
 def relay_tasks() -> list[str]:

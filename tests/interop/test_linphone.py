@@ -88,7 +88,7 @@ def test_a_call_with_keys(tmp_path: Path, way: str) -> None:
             dial(service, f"sip:caller@127.0.0.1:{phone.port};transport=tcp")
         call_id = one_call(service)["id"]
         phone.command(f"play {words}")
-        time.sleep(3)
+        time.sleep(2.5)
         phone.command("terminate all")
         ended = until(service, call_id, in_state("ended"))
     assert (ended["secure"], ended["end_reason"]) == ("sdes", "remote_hangup")

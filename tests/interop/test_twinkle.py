@@ -1,6 +1,7 @@
 """Twinkle calls and is called: hold, keys, and BYE from either side."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from websockets.sync.client import connect
@@ -13,10 +14,15 @@ from tests.peers.twinkle import Twinkle
 pytestmark = pytest.mark.interop("twinkle-console", "tcpdump")
 
 
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with calling() as service:
+        yield service
+
+
 @pytest.mark.matrix(1, 18, 19, 52, peer="twinkle")
-def test_twinkle_calls() -> None:
+def test_twinkle_calls(service: Service) -> None:
     with (
-        Service(session__backend="echo") as service,
         Twinkle() as phone,
         Capture(f"udp port {service.sip_port}") as capture,
     ):
@@ -44,8 +50,8 @@ def test_twinkle_calls() -> None:
 
 
 @pytest.mark.matrix(18, 42, peer="twinkle")
-def test_twinkle_is_called() -> None:
-    with calling() as service, Twinkle() as phone:
+def test_twinkle_is_called(service: Service) -> None:
+    with Twinkle() as phone:
         call_id = dial(service, f"sip:caller@127.0.0.1:{phone.port}")
         assert phone.wait("incoming call"), phone.lines
         phone.command("answer")

@@ -129,7 +129,6 @@ request_route {{
     if (is_method("REGISTER")) {{
         add_path();
         $du = "sip:127.0.0.1:{registrar}";
-        t_on_reply("FLOW");
     }} else if (has_totag()) {{
         loose_route();
     }} else if (is_method("CANCEL")) {{
@@ -141,9 +140,6 @@ request_route {{
         $du = "sip:127.0.0.1:{registrar}";
     }}
     t_relay();
-}}
-onreply_route[FLOW] {{
-    append_hf("Flow-Timer: 5\r\n");
 }}
 """
 PROBE = (

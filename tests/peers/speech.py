@@ -66,6 +66,9 @@ def likeness(said: NDArray[np.int16], heard: NDArray[np.int16], rate: int = 8000
 def resemblance(said: NDArray[np.int16], piece: NDArray[np.int16]) -> float:
     """Correlation with the best place in `said`, which is longer."""
     short, whole = piece.astype(float), said.astype(float)
-    products = np.correlate(whole, short, "valid")
-    energy = np.sqrt(np.convolve(whole**2, np.ones(len(short)), "valid") * (short**2).sum())
+    size = 1 << (len(whole) + len(short)).bit_length()
+    spectrum = np.fft.rfft(whole, size) * np.fft.rfft(short, size).conj()
+    products = np.fft.irfft(spectrum, size)[: len(whole) - len(short) + 1]
+    squares = np.concatenate(([0.0], np.cumsum(whole**2)))
+    energy = np.sqrt((squares[len(short) :] - squares[: -len(short)]) * (short**2).sum())
     return float((products / np.maximum(energy, 1.0)).max())

@@ -21,7 +21,7 @@ WINDOW = RATE * 160 // 1000
 MAX_DELAY = RATE * 350 // 1000
 KEPT = RATE  # one second of either side
 SIZE = 4096  # of the transform: at least WINDOW + MAX_DELAY
-COPY = 0.45
+COPY = 0.5
 """Correlation of the differences of samples above which what is heard is what was played: of the
 samples themselves any two voices have more, by the few low harmonics that they mostly are."""
 ALIKE = 0.33
@@ -32,6 +32,8 @@ SAME_DELAY = RATE * 3 // 1000  # the path of an echo does not move
 NEAR_DELAY = RATE * 20 // 1000  # but of what the walls give back, now this is loudest, now that
 LOUDER = 2.0
 """6 dB: how much louder than its echo a caller is to be heard beside it."""
+LEAST_LOSS = 0.71
+"""-3 dB: what comes back is fainter than it left."""
 LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
 LEAST_DIFFERENCES = LEAST_ENERGY / 10  # as much is left of speech as loud
 
@@ -108,7 +110,10 @@ class EchoGate:
         powers = np.maximum(powers, LEAST_DIFFERENCES / 100)
         likeness = np.abs(products) / np.sqrt(powers * energy)
         best = int(np.argmax(likeness))
-        if likeness[best] >= COPY or (likeness[best] >= ALIKE and self._seen_before(best, end)):
+        fainter = energy < LEAST_LOSS**2 * float(powers[best])
+        if fainter and (
+            likeness[best] >= COPY or (likeness[best] >= ALIKE and self._seen_before(best, end))
+        ):
             # What it is made louder by beside the straight path is echo too.
             self._gain = float(np.sqrt(energy / powers[best]))
             self._delay = best

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 PIECE = base.MODEL_RATE // 5
 SESSION_EVENT = "session"  # the event_id of our session.update
+CALM_S = 10.0
+"""A model that answered is not asked again for so long: what it does not hear may be no speech."""
 REST_S = 0.5
 """Sound that has come and is not yet heard: with so little left the rest is due."""
 
@@ -49,6 +51,7 @@ class Channel:
         self._configured = False
         self._offset_ms = 0
         self._pulse = Pulse(talk.settings, self._loop.time())
+        self._signed_at = float("-inf")
         self._commits: list[ItemId] = []
         self._turn: ItemId | None = None
 
@@ -115,7 +118,7 @@ class Channel:
         if talk.speech_from_ms is not None and talk.caller.quiet:
             return Due.EVENT
         unnoticed = talk.speech_from_ms is None and talk.caller.unnoticed_ms > NOTICED_MS
-        return Due.SIGN if unnoticed else Due.NOTHING
+        return Due.SIGN if unnoticed and now > self._signed_at + CALM_S else Due.NOTHING
 
     def _probe(self) -> None:
         """A busy server may leave events waiting, but not a ping. One that has nothing to do has
@@ -129,6 +132,7 @@ class Channel:
 
     def _signed(self) -> None:
         self._pulse.sign()
+        self._signed_at = self._loop.time()
         self._talk.caller.unnoticed_ms = 0
 
     def take_over(self) -> None:

@@ -36,10 +36,19 @@ LEAST_LOSS = 0.71
 """-3 dB: what comes back is fainter than it left."""
 LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
 LEAST_DIFFERENCES = LEAST_ENERGY / 10  # as much is left of speech as loud
+PARTS = 16  # of the window: 10 ms each
+ENOUGH = PARTS // 2
+"""With fewer that sound, what is heard has only begun, and so little finds its like by chance."""
 
 
 def _edged(sound: Floats) -> Floats:
     return np.diff(sound, prepend=sound[:1])
+
+
+def _sounding(heard: Floats) -> int:
+    """How many parts of a window of differences are not silence."""
+    energies = np.square(heard.reshape(PARTS, -1)).sum(axis=1)
+    return int(np.count_nonzero(energies >= LEAST_DIFFERENCES / PARTS))
 
 
 class _Track:
@@ -111,9 +120,8 @@ class EchoGate:
         likeness = np.abs(products) / np.sqrt(powers * energy)
         best = int(np.argmax(likeness))
         fainter = energy < LEAST_LOSS**2 * float(powers[best])
-        if fainter and (
-            likeness[best] >= COPY or (likeness[best] >= ALIKE and self._seen_before(best, end))
-        ):
+        copy = likeness[best] >= COPY and _sounding(heard) >= ENOUGH
+        if fainter and (copy or (likeness[best] >= ALIKE and self._seen_before(best, end))):
             # What it is made louder by beside the straight path is echo too.
             self._gain = float(np.sqrt(energy / powers[best]))
             self._delay = best

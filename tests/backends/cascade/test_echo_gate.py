@@ -89,3 +89,18 @@ def test_sound_that_was_cut_off_is_known_a_while_longer() -> None:
             gate.play(agent[end - FRAME : end])
     assert gate.is_echo(1200)
     assert not gate.is_echo(2000)
+
+
+def test_what_has_only_begun_is_not_judged() -> None:
+    agent = noise(1)
+    back = echo(agent, 0, 20)
+    back[:MODEL_RATE] = 0
+    gate = EchoGate()
+    verdict = {}
+    for end in range(FRAME, len(agent) + 1, FRAME):
+        gate.hear(back[end - FRAME : end], end)
+        gate.play(agent[end - FRAME : end])
+        ms = end * 1000 // MODEL_RATE
+        if ms in (1060, 1160):
+            verdict[ms] = gate.is_echo(ms)
+    assert verdict == {1060: False, 1160: True}

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from bridge import __version__, metrics
+from bridge import metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import (
@@ -30,17 +30,14 @@ from bridge.backends.cascade.settings import (
 from bridge.backends.mcp import McpServers
 from bridge.backends.registry import make_backends
 from bridge.backends.upstream.settings import UpstreamSettings
-from bridge.calls.extensions import extensions_of
-from bridge.calls.policy import CallPolicy, SourcePolicy
+from bridge.calls.policy import CallPolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
-from bridge.calls.trunks import Trunk, Trunks
 from bridge.calls.webhooks import WebhookSender
 from bridge.certificates import Certificates, reload_chain
-from bridge.config import Config, Trunk as TrunkSettings, registration_transport
-from bridge.errors import ConfigError, SipError
+from bridge.config import Config
+from bridge.errors import ConfigError
 from bridge.ids import random_base62
-from bridge.legs.sip import SipLegs, SipSettings
-from bridge.legs.sip_leg import MediaPatience, SipLeg
+from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.media.clock import MediaClock
@@ -51,11 +48,8 @@ from bridge.realtime.session_config import SessionConfig
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.settings import is_loopback
 from bridge.sip.agent_config import AgentCounts
-from bridge.sip.auth import Credentials
-from bridge.sip.grammar import Params
-from bridge.sip.register import RegistrationConfig
-from bridge.sip.uri import SipUri
 from bridge.tasks import TaskOwner
+from bridge.telephony import call_policy, registrations, sip_settings
 
 log = logging.getLogger(__name__)
 
@@ -173,17 +167,17 @@ async def running(
             loopback=is_loopback(config.http.host),
         )
         stack.push_async_callback(browsers.close)
-        policy = _policy(config, loop.time)
+        policy = call_policy(config, loop.time)
         switchboard = _switchboard(config, browsers, lambda: backends.new(kind), policy, stack)
         sip = SipLegs(
-            _sip_settings(config),
+            sip_settings(config),
             plane=plane,
             poller=poller,
             ports=ports,
             policy=policy,
             on_incoming=switchboard.incoming,
             rng=random.SystemRandom(),
-            registrations=_registrations(config),
+            registrations=registrations(config),
         )
         sip.use_paths(
             Paths(ice_servers=ice, advertised_address=told, loopback=is_loopback(config.sip.host))
@@ -242,145 +236,6 @@ def _switchboard(
         board.recorder = recorder = Recorder(Path(config.store.recordings_path))
         stack.callback(recorder.close)
     return board
-
-
-def phones_without_ports(
-    config: Config, on_incoming: Callable[[SipLeg], None]
-) -> tuple[SipLegs, CallPolicy]:
-    """As they are when the service runs, but for looking at captured calls: they listen nowhere,
-    and take the answers to challenges of another day."""
-    settings = replace(_sip_settings(config), udp_port=0, tcp_port=0, tls_port=0, ws_port=0)
-    settings = replace(settings, tls_certificate="", tls_authority="")
-    policy = _policy(config, asyncio.get_running_loop().time, any_nonce=True)
-    phones = SipLegs(
-        settings,
-        plane=MediaPlane(),
-        poller=RtpPoller(),
-        ports=PortPool("127.0.0.1", config.rtp.port_min, config.rtp.port_max),
-        policy=policy,
-        on_incoming=on_incoming,
-        rng=random.SystemRandom(),
-    )
-    phones.use_paths(Paths(loopback=True))
-    return phones, policy
-
-
-def _policy(config: Config, now: Callable[[], float], *, any_nonce: bool = False) -> CallPolicy:
-    trunks = [
-        Trunk(
-            name=name,
-            addresses=tuple(trunk.addresses),
-            uri=trunk.uri,
-            credentials=_credentials(trunk),
-            codecs=tuple(trunk.codecs),
-            srtp=trunk.srtp,
-            users=trunk.digest.users,
-            realm=trunk.digest.realm,
-            algorithms=tuple(trunk.digest.algorithms),
-            header_in=tuple(trunk.header_in),
-            header_out=trunk.header_out,
-            caller_ids=tuple(trunk.caller_ids),
-            prefixes=tuple(trunk.prefixes),
-            private_hosts=trunk.private_hosts,
-            backups=tuple(trunk.backups),
-            failover_s=trunk.failover_s,
-            redirects=trunk.redirects,
-            max_redirects=trunk.max_redirects,
-            max_calls=trunk.max_calls,
-            max_cps=trunk.max_cps,
-        )
-        for name, trunk in config.sip.trunks.items()
-    ]
-    sources = SourcePolicy(config.sip.trusted_sources, admits_unknown=config.admits_unknown_sources)
-    return CallPolicy(
-        sources,
-        Trunks(trunks),
-        now=now,
-        insecure_keys=config.sip.insecure_srtp_keys,
-        extensions=extensions_of(config.sip, any_nonce=any_nonce),
-        any_nonce=any_nonce,
-    )
-
-
-def _registrations(config: Config) -> dict[str, RegistrationConfig]:
-    wanted = {}
-    for name, trunk in config.sip.trunks.items():
-        if not trunk.registers:
-            continue
-        target, transport = trunk.registrar or trunk.uri, registration_transport(trunk)
-        settings = _sip_settings(config)
-        try:
-            server = SipUri.parse(target)
-            if not server.host:
-                raise SipError("no SIP URI")
-            user = SipUri.parse(f"sip:{trunk.username}@{server.host}").user
-        except SipError as error:
-            raise ConfigError(
-                f"sip.trunks.{name}: {target} as {trunk.username}: {error.message}",
-                param=f"sip.trunks.{name}.registrar",
-            ) from None
-        host, port = settings.advertised_address, settings.ports[transport]
-        suffix = Params([] if transport == "udp" else [("transport", transport)])
-        wanted[name] = RegistrationConfig(
-            str(SipUri("sip", user, server.host)),
-            str(SipUri("sip", user, host, port, suffix)),
-            (target,),
-            registrar=str(SipUri(server.scheme, "", server.host, server.port)),
-            credentials=_credentials(trunk),
-            transport=transport,
-            user_agent=settings.user_agent,
-            # Who has written down where we are knows better.
-            learns=not config.sip.advertised_address,
-        )
-    return wanted
-
-
-def _credentials(trunk: TrunkSettings) -> Credentials | None:
-    if not trunk.username:
-        return None
-    return Credentials(trunk.username, trunk.password, trunk.realm or None)
-
-
-def _sip_settings(config: Config) -> SipSettings:
-    advertised = config.sip.advertised_address or config.sip.host
-    return SipSettings(
-        host=config.sip.host,
-        udp_port=config.sip.udp_port,
-        tcp_port=config.sip.tcp_port,
-        tls_port=config.sip.tls_port,
-        ws_port=config.sip.ws_port,
-        tls_certificate=config.sip.tls_certificate,
-        tls_private_key=config.sip.tls_private_key,
-        tls_authority=config.sip.tls_ca,
-        ws_origins=_ws_origins(config),
-        advertised_address=advertised,
-        media_address=config.rtp.advertised_address
-        or config.sip.advertised_address
-        or config.rtp.host
-        or config.sip.host,
-        codecs=tuple(config.rtp.codecs),
-        patience=MediaPatience(
-            first_s=config.limits.media_timeout_s,
-            gap_s=config.limits.media_gap_timeout_s,
-            held_s=config.limits.hold_timeout_s,
-        ),
-        max_calls=config.limits.max_calls,
-        user_agent=f"bridge/{__version__}",
-        transfers=config.sip.inbound_transfer == "allow",
-    )
-
-
-def _ws_origins(config: Config) -> tuple[str, ...] | None:
-    """Pages elsewhere have no business here, whoever has them open in a browser."""
-    if "*" in config.http.cors_origins:
-        return None
-    scheme = "https" if config.http.tls_certificate else "http"
-    host = f"[{config.http.host}]" if ":" in config.http.host else config.http.host
-    names = {host, "localhost"} if is_loopback(config.http.host) else {host}
-    usual = 443 if config.http.tls_certificate else 80
-    suffix = "" if config.http.port == usual else f":{config.http.port}"
-    own = (f"{scheme}://{name}{suffix}" for name in sorted(names))
-    return (*config.http.cors_origins, *own)
 
 
 def _listen(config: Config) -> socket.socket:

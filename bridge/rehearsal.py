@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.app import phones_without_ports
 from bridge.calls.policy import DROPPED
 from bridge.config import Config
 from bridge.errors import ConfigError, SipError
@@ -16,6 +15,7 @@ from bridge.legs.sip_leg import SipLeg
 from bridge.sip.events import Flow
 from bridge.sip.framing import MAX_MESSAGE
 from bridge.sip.message import Request, parse_message
+from bridge.telephony import phones_without_ports
 
 PATIENCE_S = 5.0
 _START = re.compile(rb"^INVITE [^\r\n]+ SIP/2\.0\r?$", re.MULTILINE | re.IGNORECASE)

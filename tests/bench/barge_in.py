@@ -9,7 +9,6 @@ the last packet of the old speech.
 
 import argparse
 import asyncio
-import json
 import os
 import random
 from collections import deque
@@ -23,15 +22,16 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 from numpy.typing import NDArray
-from websockets.asyncio.client import connect
 
 from bridge.audio.opus import OpusDecoder
 from tests.peers import speech
 from tests.peers.phone import SILENCE, Phone
 from tests.peers.service import Service
+from tests.peers.sideband import Sideband
 
 INTERRUPTION = "Repeat please."
 TALKS_FOR_S = (0.9, 1.4)
+PATIENCE_S = 15.0
 WHISPER = 33  # -60 dBFS: what an encoder makes of silence after speech is below
 MICROPHONE_RATE, MICROPHONE_FRAME = 8000, 160  # of aiortc's AudioStreamTrack
 
@@ -63,25 +63,6 @@ class Caller(Protocol):
     def heard(self) -> list[Heard]: ...
 
     async def close(self) -> None: ...
-
-
-class Sideband:
-    def __init__(self) -> None:
-        self.events: list[tuple[float, dict[str, Any]]] = []
-
-    async def read(self, url: str) -> None:
-        loop = asyncio.get_running_loop()
-        async with connect(url) as socket:
-            async for text in socket:
-                self.events.append((loop.time(), json.loads(text)))
-
-    async def next(self, kind: str, since: float, timeout_s: float = 15.0) -> tuple[float, Any]:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for at, event in self.events:
-                    if at > since and event["type"] == kind:
-                        return at, event
-                await asyncio.sleep(0.005)
 
 
 class PhoneCaller:
@@ -210,13 +191,13 @@ def old_speech(packets: Sequence[Heard], began: float, cut: float) -> list[Heard
 
 async def one(caller: Caller, sideband: Sideband) -> BargeIn:
     loop = asyncio.get_running_loop()
-    began, _ = await sideband.next("output_audio_buffer.started", loop.time())
+    began, _ = await sideband.next("output_audio_buffer.started", loop.time(), PATIENCE_S)
     await asyncio.sleep(random.uniform(*TALKS_FOR_S))
     asked_at = loop.time()
     caller.spoke_at = None
     caller.interrupt()
-    started_at, _ = await sideband.next("input_audio_buffer.speech_started", asked_at)
-    cut_at, truncated = await sideband.next("conversation.item.truncated", asked_at)
+    started_at, _ = await sideband.next("input_audio_buffer.speech_started", asked_at, PATIENCE_S)
+    cut_at, truncated = await sideband.next("conversation.item.truncated", asked_at, PATIENCE_S)
     await asyncio.sleep(0.2)
     assert caller.spoke_at is not None
     old = old_speech(caller.heard(), began, cut_at)
@@ -234,8 +215,7 @@ async def one_call(service: Service, kind: str, times: int, turn: asyncio.Lock) 
     async with turn:
         call_id = await caller.open()
     sideband = Sideband()
-    url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
-    reading = asyncio.create_task(sideband.read(url))
+    reading = sideband.attach(service, call_id)
     await asyncio.sleep(2.0)
     measured: list[BargeIn] = []
     # The greeting may have begun before the sideband came: it is not measured.

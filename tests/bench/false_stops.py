@@ -15,10 +15,10 @@ from bridge.audio.resample import Resampler
 from bridge.backends.base import MODEL_RATE, SpeechStarted
 from bridge.backends.cascade.turn import Endpointer, TurnDetection
 from bridge.backends.cascade.vad import CHUNK_MS, VadBatch, load_silero
-from tests.bench.barge_in import Sideband
 from tests.bench.noises import NOISES, RATE, Sound
 from tests.peers.phone import Phone
 from tests.peers.service import Service
+from tests.peers.sideband import Sideband
 
 SLICE = MODEL_RATE // 50
 REST_CHUNKS = 1000 // CHUNK_MS
@@ -65,8 +65,7 @@ async def by_call(service: Service, sound: Sound) -> int:
     await phone.call()
     call_id = service.calls()[0]["id"]
     sideband = Sideband()
-    url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
-    reading = asyncio.create_task(sideband.read(url))
+    reading = sideband.attach(service, call_id)
     await asyncio.sleep(1.0)
     phone.say(sound)
     try:

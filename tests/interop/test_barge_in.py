@@ -5,19 +5,17 @@ busy machine too.
 """
 
 import asyncio
-import json
 import os
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
 
 from tests.interop.judge import Judge
 from tests.peers import speech
 from tests.peers.phone import SILENCE, Packet, Phone
 from tests.peers.service import Service
+from tests.peers.sideband import Sideband
 
 pytestmark = pytest.mark.interop("espeak-ng", "sox")
 
@@ -32,25 +30,6 @@ class BargeIn:
     decision_ms: float
     """From speech_started, as a sideband saw it, to the same."""
     truncation_error_ms: float
-
-
-class Sideband:
-    def __init__(self) -> None:
-        self.events: list[tuple[float, dict[str, Any]]] = []
-
-    async def read(self, url: str) -> None:
-        loop = asyncio.get_running_loop()
-        async with connect(url) as socket:
-            async for text in socket:
-                self.events.append((loop.time(), json.loads(text)))
-
-    async def next(self, kind: str, since: float, timeout_s: float = 10.0) -> tuple[float, Any]:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for at, event in self.events:
-                    if at > since and event["type"] == kind:
-                        return at, event
-                await asyncio.sleep(0.01)
 
 
 def spoken(packets: list[Packet], began: float, cut: float) -> list[Packet]:
@@ -95,8 +74,7 @@ def test_silence_comes_fast_and_the_model_is_told_what_was_heard(judge: Judge) -
         await phone.call()
         call_id = service.calls()[0]["id"]
         sideband = Sideband()
-        url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
-        reading = asyncio.create_task(sideband.read(url))
+        reading = sideband.attach(service, call_id)
         # The greeting may have begun before the sideband came: it is not measured.
         await asyncio.sleep(2.0)
         phone.say(speech.samples("Repeat please."))

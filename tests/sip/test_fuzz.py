@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from bridge.sip.framing import StreamFramer
-from tests.sip.fuzz import Findings, run
+from tests.sip.fuzz import BOUND_NS, Findings, run
 from tests.sip.mutations import Mutator, corpus, crowds, floods
 
 CORPUS = corpus()

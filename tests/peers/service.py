@@ -1,8 +1,10 @@
 """The server as its users run it: `python -m bridge serve` in a process of its own."""
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,9 +14,22 @@ from typing import Any
 
 import httpx2
 
-from tests.ports import free_port
+from tests.ports import HOST, free_port
 
 START_S = 30.0
+
+
+def claimed_range() -> tuple[socket.socket, int]:
+    """400 ports for RTP, and what keeps them from services of other test runs: the last one."""
+    for base in random.sample(range(20_000, 30_000, 400), 25):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((HOST, base + 399))
+        except OSError:
+            claim.close()
+            continue
+        return claim, base
+    raise RuntimeError("no range of RTP ports is free")
 
 
 class Service:
@@ -25,7 +40,10 @@ class Service:
         self.http_port = free_port()
         # Below the ports that the kernel gives to whoever asks for any.
         many = settings.pop("many", False)
-        base = 10_000 if many else 20_000 + 400 * (self.http_port % 25)
+        self._claim: socket.socket | None = None
+        base = 10_000
+        if not many:
+            self._claim, base = claimed_range()
         values: Mapping[str, Any] = {
             "http.port": self.http_port,
             "sip.udp_port": self.sip_port,
@@ -72,6 +90,8 @@ class Service:
             assert "Traceback" not in line, "".join(self.output)
 
     def stop(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
             if self.process.poll() is None:
                 self.process.send_signal(number)

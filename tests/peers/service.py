@@ -20,9 +20,9 @@ START_S = 30.0
 
 
 def claimed_range() -> tuple[socket.socket, int]:
-    """400 ports for RTP, and what keeps them from services of other test runs: the last one."""
+    """400 UDP ports for RTP, and what keeps them from others: the TCP port of the last one."""
     for base in random.sample(range(20_000, 30_000, 400), 25):
-        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             claim.bind((HOST, base + 399))
         except OSError:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
@@ -247,3 +248,17 @@ class Exchange:
         for handset in self.handsets:
             handset.close()
         await virtual.settle()
+
+
+def play(scenario: Callable[[Exchange], Awaitable[None]], **exchange: Any) -> None:
+    """On the virtual clock, with an `exchange` of these settings, of which nothing stays."""
+
+    async def main() -> None:
+        phones = await Exchange(**exchange).open()
+        try:
+            await scenario(phones)
+            await phones.prove_that_nothing_is_left()
+        finally:
+            await phones.close()
+
+    virtual.run(main(), patience_s=0.002)

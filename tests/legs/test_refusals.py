@@ -12,7 +12,7 @@ from bridge.legs.refusals import BURST, Caller, RefusalLog, compare_media, refus
 from bridge.sip.events import Flow
 from bridge.sip.message import Rejection, Request, parse_message
 from tests import virtual
-from tests.legs.exchange import Exchange, Handset, sdp
+from tests.legs.exchange import Exchange, Handset, play, sdp
 from tests.ports import HOST
 from tests.sip.playbook import caller_request
 
@@ -33,17 +33,8 @@ def refused(
     **exchange: Any,
 ) -> dict[str, Any]:
     """The one line that `scenario` leaves."""
-
-    async def main() -> None:
-        phones = await Exchange(**exchange).open()
-        try:
-            await scenario(phones)
-            await phones.prove_that_nothing_is_left()
-        finally:
-            await phones.close()
-
     caplog.set_level(logging.INFO, "bridge")
-    virtual.run(main(), patience_s=0.002)
+    play(scenario, **exchange)
     (line,) = [r for r in caplog.records if r.getMessage().startswith("INVITE")]
     said = str(vars(line))
     assert KEY not in said

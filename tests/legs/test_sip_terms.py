@@ -1,8 +1,5 @@
 """What a call's terms and its peer's extras come to on the wire: keys, caps, INFO, dialling."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 
 from bridge.calls.trunks import Trunk
@@ -11,22 +8,10 @@ from bridge.legs.exits import DialOrder
 from bridge.legs.sip_leg import LegTerms
 from bridge.sip.uri import SipUri
 from tests import virtual
-from tests.legs.exchange import Exchange, Handset, sdp
+from tests.legs.exchange import Exchange, Handset, play, sdp
 from tests.ports import HOST
 
 KEY = b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + b"A" * 40 + b"\r\n"
-
-
-def play(scenario: Callable[[Exchange], Awaitable[None]], **exchange: Any) -> None:
-    async def main() -> None:
-        phones = await Exchange(**exchange).open()
-        try:
-            await scenario(phones)
-            await phones.prove_that_nothing_is_left()
-        finally:
-            await phones.close()
-
-    virtual.run(main(), patience_s=0.002)
 
 
 async def bye(handset: Handset) -> None:

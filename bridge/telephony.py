@@ -11,8 +11,9 @@ from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
 from bridge.config import Config, Trunk as TrunkSettings, registration_transport
 from bridge.errors import ConfigError, SipError
-from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip import SipLegs
 from bridge.legs.sip_leg import MediaPatience, SipLeg
+from bridge.legs.sip_settings import SipSettings
 from bridge.legs.webrtc_path import Paths
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller

@@ -3,20 +3,18 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
 from bridge.ids import random_base62
-from bridge.legs.exits import DialOrder, Exits, Goal, Way
+from bridge.legs.exits import DialOrder, Exits, Way
 from bridge.legs.hunt import Hunt
-from bridge.legs.refusals import Caller, Refusal, RefusalLog, compare_media, refusal
+from bridge.legs.refusals import Refusal, RefusalLog, compare_media, refusal
 from bridge.legs.registrations import Registrations
-from bridge.legs.sip_leg import RETRY_LATER, LegTerms, MediaPatience, SipLeg
+from bridge.legs.sip_leg import RETRY_LATER, LegTerms, SipLeg
 from bridge.legs.sip_media import SipMedia, SipMediaSettings, takes_path
 from bridge.legs.sip_path import Opened, SipPath, SipPaths
+from bridge.legs.sip_settings import Policy, SipSettings
 from bridge.legs.webrtc_path import Paths
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
@@ -38,7 +36,6 @@ from bridge.sip.message import Rejection, Request, Response
 from bridge.sip.register import RegistrationConfig
 from bridge.sip.registrar import Registrar
 from bridge.sip.resolver import ResolveError
-from bridge.sip.tls import TlsFiles
 from bridge.sip.transport import SECURE, SipTransport
 from bridge.sip.uri import SipUri
 from bridge.tasks import TaskOwner
@@ -47,78 +44,6 @@ BROWSERS = frozenset({"ws", "wss"})
 MEDIA_CHECK_S = 1.0
 EXPIRY_CHECK_S = 60.0
 SESSION_EXPIRES_S = 1800  # RFC 4028 section 4's recommendation, and what carriers ask for
-
-
-@dataclass(frozen=True, slots=True)
-class SipSettings:
-    """`advertised_address` goes into Contact, `media_address` into SDP; port 0 is off.
-    `ws_origins` are the web pages that may connect by WebSocket, None for all."""
-
-    host: str = "127.0.0.1"
-    udp_port: int = 5060
-    tcp_port: int = 5060
-    tls_port: int = 0
-    ws_port: int = 0
-    tls_certificate: str = ""
-    tls_private_key: str = ""
-    tls_authority: str = ""
-    ws_origins: tuple[str, ...] | None = ()
-    advertised_address: str = "127.0.0.1"
-    media_address: str = "127.0.0.1"
-    codecs: tuple[str, ...] = ("PCMU", "PCMA")
-    patience: MediaPatience = field(default_factory=MediaPatience)
-    max_calls: int = 1000
-    user_agent: str = "bridge"
-    transfers: bool = False
-    """REFER of those we talk to, and INVITEs that replace a call, are for the owner to judge."""
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """By transport, those that are on."""
-        wanted = {
-            "udp": self.udp_port,
-            "tcp": self.tcp_port,
-            "tls": self.tls_port,
-            "ws": self.ws_port,
-        }
-        return {transport: port for transport, port in wanted.items() if port}
-
-
-class Policy(Protocol):
-    """Who may call, and on what terms."""
-
-    @property
-    def registrar(self) -> Registrar | None:
-        """Where phones register with us, if they may."""
-        ...
-
-    def admits(self, address: str, /) -> bool:
-        """False: met with silence."""
-        ...
-
-    def trusts(self, address: str, /) -> bool:
-        """True: may speak in a call though it is none of the call's peers."""
-        ...
-
-    def terms(self, request: Request, flow: Flow, now: float, /) -> LegTerms:
-        """Of a new call. Raises BridgeError, which refuses it."""
-        ...
-
-    def caller(self, request: Request, flow: Flow, /) -> Caller:
-        """Who sent it, and what that was found by."""
-        ...
-
-    def authenticate(self, request: Request, flow: Flow, now: float, /) -> Rejection | None:
-        """What a new INVITE is answered whose caller has not proven who it is."""
-        ...
-
-    def released(self, terms: LegTerms, /) -> None:
-        """A call on these terms is over."""
-        ...
-
-    def redirected(self, terms: LegTerms, target: str, /) -> Goal:
-        """Whom to call for a Contact of a 3xx. Raises RequestError when it is not followed."""
-        ...
 
 
 class SipLegs:
@@ -191,7 +116,7 @@ class SipLegs:
             tcp=ours.get("tcp"),
             tls=ours.get("tls"),
             ws=ours.get("ws"),
-            tls_files=_tls_files(settings),
+            tls_files=settings.tls_files,
             ws_origins=settings.ws_origins,
             on_event=self.happened,
             flow_in_use=self._flow_in_use,
@@ -470,16 +395,6 @@ class SipLegs:
             now = self.now()
             for leg in list(self._legs.values()):
                 leg.check_media(now, self.settings.patience)
-
-
-def _tls_files(settings: SipSettings) -> TlsFiles | None:
-    if not (settings.tls_certificate or settings.tls_authority):
-        return None
-    return TlsFiles(
-        certificate=Path(settings.tls_certificate) if settings.tls_certificate else None,
-        private_key=Path(settings.tls_private_key) if settings.tls_private_key else None,
-        authority=Path(settings.tls_authority) if settings.tls_authority else None,
-    )
 
 
 def _of_one_kind(ways: tuple[Way, ...]) -> tuple[Way, ...]:

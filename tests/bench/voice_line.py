@@ -20,8 +20,9 @@ from bridge.audio.frames import MODEL_RATE, Pcm
 from bridge.audio.wav import read_wav, write_wav
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunks
-from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip import SipLegs
 from bridge.legs.sip_leg import SipLeg
+from bridge.legs.sip_settings import SipSettings
 from bridge.media.clock import MediaClock
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller

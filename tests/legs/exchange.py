@@ -8,8 +8,9 @@ from typing import Any
 
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunk, Trunks
-from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip import SipLegs
 from bridge.legs.sip_leg import MediaPatience, SipLeg
+from bridge.legs.sip_settings import SipSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.transport import PortPool, RtpPoller

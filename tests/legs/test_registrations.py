@@ -9,7 +9,8 @@ import pytest
 from bridge import metrics
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunks
-from bridge.legs.sip import SipLegs, SipSettings
+from bridge.legs.sip import SipLegs
+from bridge.legs.sip_settings import SipSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.auth import Credentials

@@ -18,17 +18,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import cps, peers, table
-from tests.bench.measure import GeneratorFailed, Row, cores, measure, setup_cost_ms
+from tests.bench import cps, peers, table, targets
+from tests.bench.measure import RAMP_PER_S, GeneratorFailed, Row, cores, measure, setup_cost_ms
 from tests.bench.model import Model, upstream_settings
 from tests.bench.subjects import ROOT, Bridge, DidNotStart
 from tests.bench.wire import NoCompilerError, compiled
 
 DEFAULT = {
     "sip": (1, 10, 50, 100, 200, 300, 400),
-    "srtp": (100, 200),
+    "srtp": (1, 10, 50, 100, 200, 300, 400),
     "dtls": (10, 60),
-    "webrtc": (1, 10, 50, 60),
+    "webrtc": (1, 10, 50, 60, 100, 200, 400),
 }
 RESULTS = ROOT / "tests" / "bench" / "RESULTS.md"
 
@@ -39,11 +39,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Examples:\n"
-        "  scripts/bench                          all of it, about twenty minutes\n"
+        "  scripts/bench --targets --setup --peers --results\n"
+        "                                         all of it, half an hour\n"
         "  scripts/bench sip 200 --seconds 30     one line of the table\n"
         "  scripts/bench sip 200 webrtc 60 --churn 10 --repeat 5\n"
         "  scripts/bench webrtc 10 --peers        beside stock aiortc and Pipecat\n"
-        "  scripts/bench --peers --results        write tests/bench/RESULTS.md\n"
         "  scripts/bench cps --rate 100           calls set up by sipp; its own --help\n",
     )
     parser.add_argument(
@@ -60,6 +60,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--churn", type=float, default=0.0, help="calls set up a second meanwhile")
     parser.add_argument(
         "--setup", action="store_true", help="measure what making a call costs, too"
+    )
+    parser.add_argument(
+        "--targets",
+        action="store_true",
+        help=f"{targets.TIMES} times each, 200 SIP and 60 WebRTC calls, alone and with 10 set up "
+        "a second; say what is kept of what is promised",
     )
     parser.add_argument(
         "--model", action="store_true", help="a Realtime server over TLS instead of the echo"
@@ -117,20 +123,65 @@ class Progress:
 
 
 def measurements(options: argparse.Namespace, progress: Progress) -> Iterator[Row]:
-    for kind, calls in options.plan:
-        for _ in range(options.repeat):
-            progress.begin(f"bridge, {calls} calls, {kind}")
-            yield ours(kind, calls, options, progress)
+    for kind, calls, churn in runs(options):
+        progress.begin(f"bridge, {calls} calls, {kind}" + f", {churn:g} set-ups/s" * bool(churn))
+        row = Row("bridge", kind, calls, churn=churn)
+        with kept_going(row):
+            ours(row, options, progress)
+        yield row
     if options.peers:
-        for peer in peers.PEERS:
-            progress.begin(f"{peer.name}, {options.peer_calls} calls")
-            yield peers.measured(
-                peer, options.peer_calls, seconds=options.seconds, tell=progress.tell
-            )
+        for peer, calls in beside(options):
+            progress.begin(f"{peer.name}, {calls} calls")
+            row = Row(peer.name, peer.kind, calls)
+            with kept_going(row):
+                peers.measure_peer(peer, row, seconds=options.seconds, tell=progress.tell)
+            yield row
 
 
-def ours(kind: str, calls: int, options: argparse.Namespace, progress: Progress) -> Row:
-    row = Row("bridge", kind, calls, churn=options.churn)
+@contextlib.contextmanager
+def kept_going(row: Row) -> Iterator[None]:
+    """One that fails is a line without figures, not the end of half an hour's work."""
+    try:
+        yield
+    except (DidNotStart, GeneratorFailed) as error:
+        row.up = 0
+        row.failures.append(f"not measured: {error}")
+
+
+def runs(options: argparse.Namespace) -> list[tuple[str, int, float]]:
+    """Of this server: kind, calls, and calls set up a second meanwhile."""
+    wanted = [(kind, calls, options.churn) for kind, calls in options.plan]
+    wanted = [each for each in wanted for _ in range(options.repeat)]
+    if options.targets:
+        # In turns: what disturbs a machine for a minute is not to hit one kind alone.
+        wanted += list(targets.REPEATED) * targets.TIMES
+    if options.peers:
+        known = {(kind, calls) for kind, calls, churn in wanted if not churn}
+        pairs = {(peer.ours, calls) for peer, calls in beside(options)}
+        wanted += [(kind, calls, 0.0) for kind, calls in sorted(pairs - known)]
+    return wanted
+
+
+def beside(options: argparse.Namespace) -> list[tuple[peers.Peer, int]]:
+    return [
+        (peer, peer.calls if peer.kind == "twilio" else options.peer_calls) for peer in peers.PEERS
+    ]
+
+
+def minutes(options: argparse.Namespace) -> float:
+    """What all of it takes, about."""
+    each = [(calls, RAMP_PER_S[kind], churn) for kind, calls, churn in runs(options)]
+    if options.peers:
+        each += [(calls, RAMP_PER_S[peer.kind], 0.0) for peer, calls in beside(options)]
+    seconds: float = sum(
+        options.seconds + 11 + calls / rate + 5 * bool(churn) for calls, rate, churn in each
+    )
+    if options.setup:
+        seconds += 16 * len({kind for kind, _ in options.plan})
+    return seconds / 60
+
+
+def ours(row: Row, options: argparse.Namespace, progress: Progress) -> None:
     pinned, others = cores()
     with contextlib.ExitStack() as stack:
         settings: dict[str, object] = {}
@@ -142,13 +193,12 @@ def ours(kind: str, calls: int, options: argparse.Namespace, progress: Progress)
         measure(
             subject,
             row,
-            subject.target(kind),
+            subject.target(row.kind),
             seconds=options.seconds,
             tell=progress.tell,
             model_pid=model.pid if model else None,
         )
         row.failures += subject.complaints
-    return row
 
 
 def setups(options: argparse.Namespace, progress: Progress) -> list[str]:
@@ -167,6 +217,7 @@ def report(rows: list[Row], notes: list[str], options: argparse.Namespace, *, wh
     if not rows:
         return
     print("\n" + table.markdown(rows))
+    notes = [*notes, *(targets.verdicts(rows) if options.targets else ())]
     for line in [*table.ratios(rows), *notes]:
         print(f"- {line}")
     for row in rows:
@@ -211,6 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: one core only: server and load share it, read no figure", file=sys.stderr)
     if os.getloadavg()[0] > 0.5:
         print(f"bench: load is {os.getloadavg()[0]:.1f} before we begin", file=sys.stderr)
+    count = len(runs(options)) + len(peers.PEERS) * options.peers
+    print(f"bench: {count} measurements, some {minutes(options):.0f} minutes", file=sys.stderr)
     rows: list[Row] = []
     notes: list[str] = []
     progress = Progress()
@@ -222,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress.done(row)
         notes += setups(options, progress)
         whole = True
+        status = int(not all(row.up for row in rows))
     except KeyboardInterrupt:
         status = 130
     except (DidNotStart, GeneratorFailed) as error:

@@ -141,7 +141,7 @@ def measure(
     seconds: float,
     tell: Tell,
     model_pid: int | None = None,
-) -> Row:
+) -> None:
     """Fills the row. The calls come, settle, are measured for `seconds`, and go."""
     _, others = cores()
     row.load = os.getloadavg()[0]
@@ -177,7 +177,6 @@ def measure(
     row.generator_cores = row.media.pop("own_cores")
     if model_pid:
         row.model_cores = (usage(model_pid).cpu_s - model) / took
-    return row
 
 
 def warm(subject: Subject, kind: str, target: str) -> None:

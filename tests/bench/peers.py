@@ -24,6 +24,11 @@ class Peer:
     calls: int
 
     @property
+    def ours(self) -> str:
+        """The kind of call of this server that it stands beside."""
+        return "sip" if self.kind == "twilio" else "webrtc"
+
+    @property
     def python(self) -> Path:
         if not self.environment:
             return Path(sys.executable)
@@ -54,15 +59,14 @@ def missing() -> list[str]:
     ]
 
 
-def measured(peer: Peer, calls: int, *, seconds: float, tell: Tell) -> Row:
-    """A row without figures if the peer is not installed."""
-    row = Row(peer.name, peer.kind, calls or peer.calls)
+def measure_peer(peer: Peer, row: Row, *, seconds: float, tell: Tell) -> None:
+    """Leaves the row without figures if the peer is not installed."""
     if not peer.here:
         row.failures.append("not installed; scripts/install-peers --all")
-        return row
+        return
     port = free_port()
     command = [str(peer.python), str(SERVERS / peer.server), str(port)]
     scheme = "ws" if peer.kind == "twilio" else "http"
     with Subject(command, ready="^ready", cores=cores()[0]) as subject:
         target = f"{scheme}://127.0.0.1:{port}{peer.path}"
-        return measure(subject, row, target, seconds=seconds, tell=tell)
+        measure(subject, row, target, seconds=seconds, tell=tell)

@@ -30,9 +30,7 @@ def cells(row: Row) -> tuple[str, ...]:
     spacing = row.media.get("spacing_ms", {})
     latency = row.media.get("latency_ms", {})
     own = row.media.get("own_late_ms", {})
-    kind = {"sip": "SIP", "srtp": "SIP, SRTP", "dtls": "SIP, DTLS", "webrtc": "WebRTC"}.get(
-        row.kind, row.kind
-    )
+    kind = KINDS.get(row.kind, row.kind)
     name = f"{row.subject}, {kind}" if row.subject == "bridge" else row.subject
     if row.churn:
         name += f", {row.churn:g} set-ups/s"
@@ -71,9 +69,9 @@ def markdown(rows: Sequence[Row]) -> str:
     )
 
 
-def ratios(rows: Sequence[Row]) -> list[str]:
-    """How much more CPU each peer takes for a call than we do for one of its kind."""
-    told = []
+def compared(rows: Sequence[Row]) -> list[tuple[Row, Row, Row]]:
+    """Each peer, and of ours of its kind the one with calls nearest to its, and the cheapest."""
+    found = []
     for peer in rows:
         if peer.subject == "bridge" or not peer.up:
             continue
@@ -83,13 +81,18 @@ def ratios(rows: Sequence[Row]) -> list[str]:
         if not ours:
             continue
         near = min(ours, key=lambda row: abs(row.calls - peer.calls))
-        best = min(ours, key=lambda row: row.cpu_percent)
-        told.append(
-            f"{peer.subject} at {peer.calls} calls takes "
-            f"{peer.cpu_percent / near.cpu_percent:.1f} times the CPU of ours at {near.calls}, "
-            f"{peer.cpu_percent / best.cpu_percent:.1f} times that of ours at {best.calls}"
-        )
-    return told
+        found.append((peer, near, min(ours, key=lambda row: row.cpu_percent)))
+    return found
+
+
+def ratios(rows: Sequence[Row]) -> list[str]:
+    """How much more CPU each peer takes for a call than we do for one of its kind."""
+    return [
+        f"{peer.subject} at {peer.calls} calls takes "
+        f"{peer.cpu_percent / near.cpu_percent:.1f} times the CPU of ours at {near.calls}, "
+        f"{peer.cpu_percent / best.cpu_percent:.1f} times that of ours at {best.calls}"
+        for peer, near, best in compared(rows)
+    ]
 
 
 def machine() -> str:

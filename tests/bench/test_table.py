@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.bench import table
-from tests.bench.__main__ import DEFAULT, parse
+from tests.bench import table, targets
+from tests.bench.__main__ import DEFAULT, minutes, parse, runs
 from tests.bench.measure import Row
 
 
@@ -72,3 +72,34 @@ def test_kinds_take_the_numbers_after_them() -> None:
 def test_what_is_no_plan_is_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit):
         parse(words)
+
+
+def test_what_is_promised_must_hold_in_every_run() -> None:
+    rows = [row("bridge", "sip", 200, cpu) for cpu in (0.2, 0.24)]
+    rows[1].late_ms, rows[0].late_ms = 7.0, 2.0
+    told = targets.verdicts(rows)
+    assert (
+        "kept: SIP, 200 calls: CPU % of a core per call at most 0.25 in 2 of 2 runs (0.2 to 0.24)"
+        in told
+    )
+    assert "MISSED: SIP, 200 calls: tick late p99 ms at most 5 in 1 of 2 runs (2 to 7)" in told
+
+
+def test_what_was_not_measured_is_not_kept() -> None:
+    down = Row("bridge", "webrtc", 50)
+    assert targets.verdicts([]) == []
+    assert all(line.startswith("MISSED") for line in targets.verdicts([down]) if "CPU" in line)
+
+
+def test_peers_are_to_cost_a_multiple() -> None:
+    rows = [row("bridge", "webrtc", 8, 1.0), row("aiortc 1.16 echo", "webrtc-json", 8, 4.0)]
+    assert targets.verdicts(rows)[-1].startswith("MISSED: aiortc 1.16 echo at 8 calls")
+
+
+def test_with_peers_ours_are_measured_at_as_many_calls() -> None:
+    wanted = runs(parse(["sip", "200", "--peers", "--peer-calls", "6"]))
+    assert wanted == [("sip", 200, 0.0), ("sip", 20, 0.0), ("webrtc", 6, 0.0)]
+
+
+def test_all_of_it_takes_half_an_hour() -> None:
+    assert minutes(parse(["--targets", "--setup", "--peers"])) < 35

@@ -5,7 +5,6 @@ An answer names one codec, so that the peer has none to change to without asking
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 
 from bridge.errors import SdpError
 from bridge.sdp.crypto import (
@@ -34,8 +33,7 @@ from bridge.sdp.dtls import (
     mid_of,
     path_attributes,
 )
-
-Endpoint = tuple[str, int]
+from bridge.sdp.reach import Endpoint, control_endpoint, endpoints, is_unspecified
 
 CODECS = {
     "PCMU": RtpMap("PCMU", 8000),
@@ -239,9 +237,8 @@ def accept_answer(
         codecs = [name for name in CODECS if name.lower() in offered]
         # An answer need not repeat the rtpmap of a dynamic type it took from the offer.
         formats = list(_formats(theirs, fallback=ours))
-        negotiated = _negotiate(answer, theirs, formats, codecs, agreed)
+        negotiated = _negotiate(answer, theirs, formats, codecs, agreed, offer.connection)
         if negotiated is not None:
-            _check_host(negotiated, offer.connection)
             return negotiated
     raise SdpError("the answer takes none of the streams and codecs offered", code="invalid_answer")
 
@@ -258,14 +255,15 @@ def _choose(
             continue
         try:
             agreed = security.answer(line, offer)
+            if _strength(agreed) <= strength:
+                continue
+            formats = list(line.rtpmaps().items())
+            negotiated = _negotiate(offer, line, formats, codecs, agreed, address)
         except SdpError as error:
+            # The same audio may be offered by another IP version too (RFC 4091).
             refusal = refusal or error
             continue
-        if _strength(agreed) <= strength:
-            continue
-        negotiated = _negotiate(offer, line, list(line.rtpmaps().items()), codecs, agreed)
         if negotiated is not None:
-            _check_host(negotiated, address)
             best, strength = (index, negotiated), _strength(agreed)
     if best is None:
         raise refusal or SdpError(
@@ -296,22 +294,22 @@ def _negotiate(
     formats: Sequence[tuple[int, RtpMap]],
     codecs: Sequence[str],
     agreed: Security | None,
+    address: str | None,
 ) -> NegotiatedMedia | None:
-    """None when no codec fits. Raises SdpError when there is no address to send to."""
+    """None when no codec fits. Raises SdpError when there is no address to send to from ours."""
     path = agreed if isinstance(agreed, RemotePath) else None
     chosen = _first_common(formats, codecs)
     if chosen is None:
         return None
     payload_type, codec = chosen
     clock_rate = CODECS[codec].clock_rate
-    host = description.host_of(line)
     if path is not None:
-        host = NOWHERE
-    if host is None:
-        raise SdpError("no c= line says where to send")
+        remote, control = (NOWHERE, line.port), control_endpoint(line, NOWHERE)
+    else:
+        remote, control = endpoints(line, description, address)
     event, event_rate = _telephone_event(formats, clock_rate)
     direction = description.direction_of(line)
-    if path is None and _is_unspecified(host):
+    if path is None and is_unspecified(remote[0]):
         direction = NOT_RECEIVING[direction]
     return NegotiatedMedia(
         codec=codec,
@@ -320,8 +318,8 @@ def _negotiate(
         ptime_ms=_ptime_ms(line),
         telephone_event=event,
         telephone_event_rate=event_rate,
-        remote=(host, line.port),
-        remote_rtcp=_rtcp_endpoint(line, host),
+        remote=remote,
+        remote_rtcp=control,
         direction=MIRRORED[direction],
         crypto=None if isinstance(agreed, RemotePath) else agreed,
         path=path,
@@ -383,43 +381,6 @@ def _ptime_ms(line: MediaDescription) -> int:
         ptime_ms = DEFAULT_PTIME_MS
     longest = line.milliseconds("maxptime") or ptime_ms
     return max((each for each in PTIMES_MS if each <= min(ptime_ms, longest)), default=ptime_ms)
-
-
-def _rtcp_endpoint(line: MediaDescription, host: str) -> Endpoint:
-    """`a=rtcp:53020 [IN IP4 126.16.64.4]` (RFC 3605), else the next port. Port 0: nowhere."""
-    fields = (line.attribute("rtcp") or "").split()
-    if fields and fields[0].isascii() and fields[0].isdigit() and len(fields[0]) <= 5:
-        port = int(fields[0])
-        if 0 < port <= 65535:
-            return fields[3] if len(fields) > 3 and _is_address(fields[3]) else host, port
-    return host, line.port + 1 if line.port < 65535 else 0
-
-
-def _is_address(host: str) -> bool:
-    """A scope (`fe80::1%eth0`) names an interface of the peer's: it means nothing here."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host
-
-
-def _is_unspecified(host: str) -> bool:
-    return _is_address(host) and ip_address(host).is_unspecified
-
-
-def _check_host(media: NegotiatedMedia, ours: str | None) -> None:
-    """Names are refused too: looking one up would block, and let a caller choose whom we ask."""
-    host = media.remote[0]
-    if media.path is not None:
-        return
-    if not _is_address(host):
-        raise SdpError("the c= address is not an IP address")
-    remote = ip_address(host)
-    if remote.is_multicast or host == "255.255.255.255":
-        raise SdpError("the c= address is not one host")
-    if ours and _is_address(ours) and ip_address(ours).version != remote.version:
-        raise SdpError("the c= address is of another IP version than ours")
 
 
 def _attributes(

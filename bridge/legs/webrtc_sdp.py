@@ -61,6 +61,8 @@ _PARSER_ERRORS = (
     TypeError,
     ValueError,
 )
+# Payload types that need no rtpmap (RFC 3551 section 6).
+_STATIC = {0: codecs.PCMU, 8: codecs.PCMA, 9: codecs.G722}
 # RFC 4566 section 9; what is echoed must not break out of its line.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~/-]{1,64}")
 
@@ -197,15 +199,15 @@ def _choose_codec(media: MediaDescription) -> tuple[Codec, int]:
     described = {codec.payloadType: codec for codec in media.rtp.codecs}
     for payload_type in media.fmt:
         if (offered := described.get(payload_type)) is not None:
-            for codec in (codecs.OPUS, codecs.PCMU, codecs.PCMA):
+            for codec in (codecs.OPUS, codecs.G722, codecs.PCMU, codecs.PCMA):
                 if (offered.name.lower(), offered.clockRate) == (
                     codec.name.lower(),
                     codec.clock_rate,
                 ):
                     return codec, payload_type
-        elif (static := {0: codecs.PCMU, 8: codecs.PCMA}.get(payload_type)) is not None:
+        elif (static := _STATIC.get(payload_type)) is not None:
             return static, payload_type
-    raise SdpError("the SDP offer has none of opus, PCMU and PCMA", param="sdp")
+    raise SdpError("the SDP offer has none of opus, G722, PCMU and PCMA", param="sdp")
 
 
 def _telephone_event(media: MediaDescription, codec: Codec) -> tuple[int | None, int]:

@@ -141,14 +141,19 @@ def test_a_data_channel_outside_the_bundle_is_refused() -> None:
 
 
 def test_the_order_of_the_offer_decides_the_codec() -> None:
-    offer = read_offer(CHROMIUM.replace("SAVPF 111 63 9 0 8", "SAVPF 9 0 111 8"))
+    offer = read_offer(CHROMIUM.replace("SAVPF 111 63 9 0 8", "SAVPF 63 0 9 111 8"))
     assert (offer.codec, offer.payload_type) == (codecs.PCMU, 0)
+    assert (offer.telephone_event, offer.telephone_event_rate) == (126, 8000)
+    offer = read_offer(CHROMIUM.replace("SAVPF 111 63 9 0 8", "SAVPF 63 9 0 111 8"))
+    assert (offer.codec, offer.payload_type) == (codecs.G722, 9)
     assert (offer.telephone_event, offer.telephone_event_rate) == (126, 8000)
 
 
 def test_a_static_payload_type_needs_no_rtpmap() -> None:
     bare = CHROMIUM.replace("SAVPF 111 63 9 0 8", "SAVPF 8").replace("a=rtpmap:8 PCMA/8000\r\n", "")
     assert read_offer(bare).codec is codecs.PCMA
+    other = bare.replace("SAVPF 8", "SAVPF 9").replace("a=rtpmap:9 G722/8000\r\n", "")
+    assert read_offer(other).codec is codecs.G722
 
 
 @pytest.mark.parametrize(
@@ -192,7 +197,7 @@ def test_candidates_without_dns_tcp_or_multicast_and_no_more_than_the_cap() -> N
         CHROMIUM.replace(f"a=fingerprint:sha-256 {FINGERPRINT}\r\n", ""),
         CHROMIUM.replace("sha-256", "md5"),
         CHROMIUM.replace("a=fingerprint:sha-256 ", "a=fingerprint:"),
-        CHROMIUM.replace("opus", "ilbc").replace("PCM", "XYZ"),
+        CHROMIUM.replace("opus", "ilbc").replace("PCM", "XYZ").replace("G722", "XYZ"),
         CHROMIUM.replace("a=mid:0", "a=mid:0 <script>"),
         CHROMIUM.replace("a=mid:0", "a=mid:" + "m" * 65),
         CHROMIUM.replace("sctp-port:5000", "sctp-port:70000"),

@@ -101,6 +101,8 @@ class AudioDelta:
 
     response_id: ResponseId
     pcm: Pcm
+    coded: tuple[bytes, str] | None = None
+    """What it was decoded from, if that is G.711: the octets, and "PCMU" or "PCMA"."""
 
 
 @dataclass(frozen=True, slots=True)

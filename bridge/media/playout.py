@@ -20,9 +20,10 @@ from enum import Enum
 import numpy as np
 
 from bridge.audio.frames import MODEL_FRAME, Pcm, samples_to_ms
+from bridge.media.fades import NOTHING, clicks, faded, risen
+from bridge.media.verbatim import Coded, Verbatim
 
 FADE = MODEL_FRAME // 4  # 5 ms
-AUDIBLE = 100  # a step of less is no click: -50 dBFS
 MAX_PREBUFFER = 5 * MODEL_FRAME
 CALM_FRAMES = 500  # of speech without a gap, until less is waited for
 LOOP_FRAMES = 50  # looked at before some of a loop is left out
@@ -72,10 +73,14 @@ class Playout:
         self.on_finished: Callable[[str], None] | None = None
         self.on_read: Callable[[Pcm], None] | None = None
         """Every frame of sound, as it leaves."""
+        self.on_octets: Callable[[Coded], None] | None = None
+        """Told, within `read`, of a frame that is G.711 as it was written."""
         self.paused = False
         """Nothing is read until this is taken back, or all is cleared."""
         self.stats = PlayoutStats()
-        self._queue: deque[tuple[str, Pcm | None]] = deque()  # None: the key ends here
+        # Without samples: the key ends here.
+        self._queue: deque[tuple[str, Pcm | None, Coded | None]] = deque()
+        self._verbatim: Verbatim | None = None
         self._offset = 0  # samples of the first chunk already read
         self._queued = 0
         self._looped = 0  # of these, without a key
@@ -84,16 +89,19 @@ class Playout:
         self._tracks: dict[str, _Track] = {}
         self._flowing = False  # the frame before was read from a key
         self._broken = False  # and after it something was missing
-        self._edge: Pcm = _NOTHING  # the end of the frame before, as long as nothing followed it
+        self._edge: Pcm = NOTHING  # the end of the frame before, as long as nothing followed it
         self._prebuffer = MODEL_FRAME
         self._waited = 0
         self._calm = 0
         self._when_silent: Callable[[], None] | None = None
 
-    def write(self, key: str, pcm: Pcm) -> None:
-        """`pcm` is kept, not copied: the caller leaves it alone from now on."""
+    def write(self, key: str, pcm: Pcm, coded: Coded | None = None) -> None:
+        """`pcm` is kept, not copied: the caller leaves it alone from now on. `coded`: what it was
+        decoded from, an octet for each three samples."""
         if not len(pcm):
             return
+        if coded is not None and self._verbatim is None:
+            self._verbatim = Verbatim()
         if key:
             track = self._tracks.get(key)
             if track is None:
@@ -105,7 +113,7 @@ class Playout:
         else:
             self._looped += len(pcm)
             self._loop_writes += 1
-        self._queue.append((key, pcm))
+        self._queue.append((key, pcm, coded))
         self._queued += len(pcm)
 
     def finish(self, key: str) -> None:
@@ -113,7 +121,7 @@ class Playout:
         track = self._tracks.get(key)
         if track is not None and track.state is _State.OPEN:
             track.state = _State.FINISHED
-            self._queue.append((key, None))
+            self._queue.append((key, None, None))
 
     def read(self, samples: int = MODEL_FRAME) -> Pcm | None:
         """The next `samples`, zeros after the end of the last key; None if nothing is to be said.
@@ -124,9 +132,17 @@ class Playout:
         started: list[str] = []
         finished: list[str] = []
         flows = self._queue and not self.paused
+        verbatim, goes_on = self._verbatim, self._flowing
+        if verbatim is not None:
+            verbatim.begin(broken=self._broken)
         frame = self._next(samples, started, finished) if flows else None
         fading = frame is None
         frame = self._stop(samples) if frame is None else self._join(frame)
+        if verbatim is not None and self.on_octets is not None:
+            coded = verbatim.frame(samples, goes_on=goes_on)
+            if coded is not None:
+                self.on_octets(coded)
+                frame = np.zeros(samples, np.int16) if frame is None else frame
         # Last, so that a callback may write or clear.
         if self._when_silent is not None and not (fading and frame is not None):
             then, self._when_silent = self._when_silent, None
@@ -152,8 +168,8 @@ class Playout:
                 track.state = _State.CUT
         # A key whose last sample was read still owes its on_finished.
         ends = [
-            (key, None)
-            for key, pcm in self._queue
+            (key, None, None)
+            for key, pcm, _ in self._queue
             if pcm is None and self._tracks[key].state is _State.FINISHED
         ]
         self._queue = deque(ends)
@@ -205,7 +221,7 @@ class Playout:
         wanted = samples if self._flowing else max(samples, self._prebuffer)
         if self._queued >= wanted:
             return False
-        key, pcm = self._queue[-1]
+        key, pcm, _ = self._queue[-1]
         if pcm is None or key == "" or self._tracks[key].state is not _State.OPEN:
             return False
         if self._queued >= samples:
@@ -224,17 +240,14 @@ class Playout:
                 self.stats.underruns += 1
                 self._prebuffer = min(self._prebuffer + MODEL_FRAME, MAX_PREBUFFER)
                 self._calm = 0
-        edge, self._edge = self._edge, _NOTHING
-        return _faded(edge, samples) if _clicks(edge) else None
+        edge, self._edge = self._edge, NOTHING
+        return faded(edge, samples) if clicks(edge) else None
 
     def _join(self, frame: Pcm) -> Pcm:
         if not self._flowing:
             edge = self._edge
-            if (self._broken and _clicks(frame[:1])) or _clicks(edge):
-                frame = frame.copy()
-                fading = min(FADE, len(frame))
-                frame[:fading] = frame[:fading] * _RISING[:fading]
-                frame[:fading] += _faded(edge, fading)
+            if (self._broken and clicks(frame[:1])) or clicks(edge):
+                frame = risen(frame, edge, FADE)
             self._flowing, self._broken = True, False
             self._waited = 0
         self._calm += 1
@@ -252,7 +265,7 @@ class Playout:
         parts: list[Pcm] = []
         wanted = samples
         while self._queue:
-            key, pcm = self._queue[0]
+            key, pcm, coded = self._queue[0]
             if pcm is None:
                 self._queue.popleft()
                 self._tracks[key].state = _State.HEARD
@@ -262,13 +275,15 @@ class Playout:
                 break
             part = pcm[self._offset : self._offset + wanted]
             parts.append(part)
+            if self._verbatim is not None:
+                self._verbatim.take(coded, self._offset, len(part))
             self._take(key, len(part), started)
             wanted -= len(part)
             self._advance(len(part), len(pcm))
         if not parts:
             return None
         if wanted:
-            parts.append(_faded(parts[-1][-FADE:], wanted))
+            parts.append(faded(parts[-1][-FADE:], wanted))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _keep_up(self, samples: int) -> None:
@@ -306,21 +321,3 @@ class Playout:
             if not track.read:
                 started.append(key)
             track.read += samples
-
-
-_NOTHING: Pcm = np.empty(0, np.int16)
-_RISING = np.sin(np.linspace(0, np.pi / 2, FADE, endpoint=False, dtype=np.float32)) ** 2
-
-
-def _clicks(edge: Pcm) -> bool:
-    return len(edge) > 0 and abs(int(edge[-1])) >= AUDIBLE
-
-
-def _faded(edge: Pcm, samples: int) -> Pcm:
-    """So many samples, in which what `edge` ends with dies away."""
-    tail = np.zeros(samples, np.int16)
-    if _clicks(edge):
-        size = min(len(edge), samples)
-        gains = np.cos(np.linspace(0, np.pi / 2, size, dtype=np.float32)) ** 2
-        tail[:size] = edge[::-1][:size] * gains
-    return tail

@@ -11,7 +11,7 @@ from bridge.realtime.idle import Idle
 from bridge.realtime.input_buffer import SAMPLES_PER_MS
 from bridge.realtime.items import Item, mcp_approval_request, mcp_call
 from bridge.realtime.outbox import Outbox
-from bridge.realtime.outputs import CallTool, CancelResponse, CancelTool, Pcm, StartResponse
+from bridge.realtime.outputs import CallTool, CancelResponse, CancelTool, Coded, Pcm, StartResponse
 from bridge.realtime.playback import Playback
 from bridge.realtime.response import Ending, Response, ResponseConfig
 from bridge.realtime.session_config import SessionConfig
@@ -181,18 +181,20 @@ class Generation:
         response.add_text(delta[: left * CHARACTERS_PER_TOKEN])
         self._exhaust(response)
 
-    def add_audio(self, response_id: str, pcm: Pcm) -> None:
+    def add_audio(self, response_id: str, pcm: Pcm, coded: Coded | None) -> None:
         if (response := self.find(response_id)) is None:
             return
         left = response.tokens_left if response.audio_expected else None
         full = left is not None and len(pcm) > left * SAMPLES_PER_TOKEN
         if left is not None:
             pcm = pcm[: left * SAMPLES_PER_TOKEN]
+        if full:
+            coded = None
         item_id = response.add_audio(pcm)
         if item_id is not None:
             self.audio_exists = True
             if response.encode is None:
-                self._playback.play(response, item_id, pcm)
+                self._playback.play(response, item_id, pcm, coded)
         if full:
             self._exhaust(response)
 

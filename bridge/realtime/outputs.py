@@ -13,6 +13,9 @@ from bridge.realtime.session_config import SessionConfig
 Pcm = NDArray[np.int16]
 """Mono samples at 24 kHz, shape (samples,)."""
 
+Coded = tuple[bytes, str]
+"""The same as octets of G.711 at 8 kHz, and "PCMU" or "PCMA"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -64,6 +67,7 @@ class Play:
 
     key: str
     pcm: Pcm
+    coded: Coded | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from bridge.realtime import server_events as events
 from bridge.realtime.conversation import Conversation
 from bridge.realtime.items import Item
 from bridge.realtime.outbox import Outbox
-from bridge.realtime.outputs import ClearPlayout, FinishPlay, Pcm, Play
+from bridge.realtime.outputs import ClearPlayout, Coded, FinishPlay, Pcm, Play
 from bridge.realtime.response import Response
 
 
@@ -37,12 +37,12 @@ class Playback:
         """Something is still to be heard."""
         return bool(self._playing)
 
-    def play(self, response: Response, item_id: str, pcm: Pcm) -> None:
+    def play(self, response: Response, item_id: str, pcm: Pcm, coded: Coded | None) -> None:
         if item_id in self._muted:
             return
         if item_id not in self._playing and response.message is not None:
             self._playing[item_id] = _Playing(response, response.message)
-        self._outbox.put(Play(item_id, pcm))
+        self._outbox.put(Play(item_id, pcm, coded))
 
     def finish(self, response: Response) -> None:
         """The response is complete: no more sound of it will come."""

@@ -27,7 +27,7 @@ from bridge.realtime.generation import Generation, session_response
 from bridge.realtime.idle import Idle
 from bridge.realtime.items import Item, system_text, user_text
 from bridge.realtime.outbox import Outbox
-from bridge.realtime.outputs import ConfigChanged, Output, Pcm, PushAudio, SendDigits
+from bridge.realtime.outputs import Coded, ConfigChanged, Output, Pcm, PushAudio, SendDigits
 from bridge.realtime.playback import Playback
 from bridge.realtime.response_config import read_response
 from bridge.realtime.session_config import SessionConfig
@@ -399,8 +399,8 @@ class RealtimeServer:
     def text_delta(self, response_id: str, delta: str) -> None:
         self._generation.add_text(response_id, well_formed(delta))
 
-    def audio_delta(self, response_id: str, pcm: Pcm) -> None:
-        self._generation.add_audio(response_id, pcm)
+    def audio_delta(self, response_id: str, pcm: Pcm, coded: Coded | None = None) -> None:
+        self._generation.add_audio(response_id, pcm, coded)
 
     def tool_call(self, response_id: str, tool_call_id: str, name: str, arguments: str) -> None:
         self._generation.add_tool_call(

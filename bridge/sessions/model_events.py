@@ -26,8 +26,8 @@ def heard(server: RealtimeServer, event: base.ListeningEvent, now: float, *, ans
 
 def responded(server: RealtimeServer, event: base.ResponseEvent, now: float) -> None:
     match event:
-        case base.AudioDelta(response_id, pcm):
-            server.audio_delta(response_id, pcm)
+        case base.AudioDelta(response_id, pcm, coded):
+            server.audio_delta(response_id, pcm, coded)
         case base.TextDelta(response_id, delta):
             server.text_delta(response_id, delta)
         case base.ToolCall(response_id, tool_call_id, name, arguments):

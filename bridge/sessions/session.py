@@ -441,8 +441,8 @@ class Session:
         if self._stream is None:
             return
         match order:
-            case wanted.Play(key, pcm):
-                self._stream.playout.write(key, pcm)
+            case wanted.Play(key, pcm, coded):
+                self._stream.playout.write(key, pcm, coded)
             case wanted.FinishPlay(key):
                 self._stream.playout.finish(key)
 

@@ -85,13 +85,16 @@ def test_a_turn_and_what_a_sideband_sees(conforms: Callable[[dict[str, Any]], No
     play(scenario)
 
 
-def test_mu_law_reaches_the_model_as_the_caller_sent_it() -> None:
+def test_mu_law_passes_as_it_was_sent_both_ways() -> None:
     async def scenario(stage: Stage) -> None:
-        await turn(stage)
+        phone = await turn(stage)
         (session,) = stage.upstream.sessions
         got = b"".join(session.coded)
         # Every octet in its order: nothing was decoded and coded again on the way.
         assert encode(said()) in got
+        answer = b"".join(session.spoken)
+        assert len(answer) == 8 * stage.upstream.answer_ms
+        assert answer in b"".join(packet.payload for packet in phone.packets)
 
     play(scenario, upstream__audio="pcmu")
 

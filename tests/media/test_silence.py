@@ -10,8 +10,8 @@ from bridge.audio.g711 import alaw_decode, ulaw_decode
 from bridge.audio.g722 import G722Decoder
 from bridge.audio.opus import OpusDecoder
 from bridge.audio.tones import sine
+from bridge.media.fades import AUDIBLE
 from bridge.media.plane import MediaPlane
-from bridge.media.playout import AUDIBLE
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
 

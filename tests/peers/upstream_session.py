@@ -57,6 +57,8 @@ class Session:
     audio: list[Samples] = field(default_factory=list)
     coded: list[bytes] = field(default_factory=list)
     """The same as it came."""
+    spoken: list[bytes] = field(default_factory=list)
+    """What it answered, as it left."""
     items: dict[str, Event] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     query: str = ""
@@ -431,6 +433,7 @@ class Conversation:
     def sound(self, number: int) -> str:
         pcm = tone(number)
         data = encode(pcm[::3]) if self.law("output") else pcm.astype("<i2").tobytes()
+        self.session.spoken.append(data)
         return base64.b64encode(data).decode()
 
     async def cancel(self, reason: str) -> None:

@@ -99,6 +99,10 @@ class Coder:
             return np.frombuffer(data, "<i2").astype(np.int16)
         return self._up.process(self._laws[0](np.frombuffer(data, np.uint8)))
 
+    def kept(self, data: bytes) -> tuple[bytes, str] | None:
+        """What `decode` is given, for a wire of the same law; None if it is PCM."""
+        return None if self._law is None else (data, self._law)
+
     @property
     def sample_bytes(self) -> int:
         return 2 if self._laws is None else 1

@@ -174,7 +174,8 @@ class Responses:
         exchange.samples += len(pcm)
         exchange.sounding = True
         self._talk.heard(len(pcm) / base.MODEL_RATE)
-        self._talk.emit(base.AudioDelta(exchange.request.response_id, pcm))
+        coded = self._coder.kept(data[:whole])
+        self._talk.emit(base.AudioDelta(exchange.request.response_id, pcm, coded))
         if exchange.samples > MAX_AUDIO_S * base.MODEL_RATE and exchange.upstream_id:
             self._silence(exchange.upstream_id)
             self._finish(exchange, "max_output_tokens", {})

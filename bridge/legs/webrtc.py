@@ -12,7 +12,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
-from bridge.legs.webrtc_guard import Dropped, Limits
+from bridge.legs.webrtc_ice import Dropped, Limits
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
 from bridge.media.outbound import BITRATE, OpusTerms

@@ -1,34 +1,16 @@
-"""What stands between the network and aiortc: sockets, ICE, DTLS and SCTP that a stranger's packet
-cannot harm.
-
-aioice hands every datagram that is not STUN to DTLS, whoever sent it: one ClientHello of a stranger
-ends a handshake, one empty datagram a call. Here a datagram goes on only if it is well-formed STUN
-with the password of this call, or comes from an address with which an ICE check of either side has
-succeeded.
+"""What stands between the network and aiortc: ICE, DTLS and SCTP that a stranger's packet cannot
+harm.
 
 aiortc and aioice have no public place for that, nor for packets that bypass RTCRtpSender. All
 private names of theirs that are used anywhere are in `PRIVATE_NAMES`; `check_libraries` refuses
 to start with a release in which one is missing or that nobody has tested.
 """
 
-import asyncio
 import importlib.metadata
 import logging
-import random
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from aioice import Candidate, Connection, stun
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import (
-    CandidatePair,
-    StunProtocol,
-    relayed_candidate,
-    server_reflexive_candidate,
-)
-from aioice.utils import random_string
 from aiortc import (
     RTCCertificate,
     RTCDtlsTransport,
@@ -42,25 +24,13 @@ from aiortc.rtcicetransport import connection_kwargs
 from aiortc.rtcsctptransport import Chunk, DataChunk
 from OpenSSL import SSL
 
-from bridge.errors import ConfigError, OverloadedError
-from bridge.legs import one_way
+from bridge.errors import ConfigError
+from bridge.legs.webrtc_ice import Dropped, GuardedConnection, GuardedProtocol, Limits
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
-
-GATHER_TIMEOUT_S = 2.0
-
-# As many as an offer may name, and as many again that show up by themselves.
-MAX_REMOTE_CANDIDATES = 64
-
-# A DTLS flight is six datagrams, SCTP's window here is 1 MiB.
-MAX_QUEUED_DATAGRAMS = 1024
-
 # A browser opens one data channel.
 MAX_SCTP_STREAMS = 16
-
-STUN_COOKIE = b"\x21\x12\xa4\x42"
 
 # Forward secrecy whatever the certificate; the order of RFC 8827 section 6.5, GCM first.
 CIPHERS = b":".join(
@@ -93,285 +63,6 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "_data_channels",
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A check every 2 s and 7 s of patience: a call whose browser vanished ends within 10 s, and
-    still three checks of ours and as many of the browser's must be lost for a live one to end.
-
-    A browser that has its answer connects within a round trip or two; DTLS repeats a lost flight
-    after 1, 2, 4 and 8 s. `unsent_bytes` is about a minute of events for a page that does not
-    read: then it is gone, not slow.
-    """
-
-    consent_interval_s: float = 2.0
-    consent_timeout_s: float = 7.0
-    connect_timeout_s: float = 20.0
-    unsent_bytes: int = 4 * 1024 * 1024
-    unheard_s: float = one_way.AFTER_S
-
-
-@dataclass(slots=True)
-class Dropped:
-    """Datagrams refused, by reason; `early` is SRTP before there is a key."""
-
-    empty: int = 0
-    malformed_stun: int = 0
-    unauthenticated_stun: int = 0
-    unexpected_stun: int = 0
-    unvalidated: int = 0
-    unknown: int = 0
-    overflow: int = 0
-    early: int = 0
-    srtp: int = 0
-    sctp: int = 0
-
-
-class GuardedProtocol(StunProtocol):
-    """One UDP socket (or TURN allocation) of a call."""
-
-    def __init__(self, connection: "GuardedConnection") -> None:
-        super().__init__(connection)
-        self._connection = connection
-        self.validated: set[tuple[str, int]] = set()
-
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        assert isinstance(data, bytes)
-        connection = self._connection
-        if not data:
-            connection.dropped.empty += 1
-            return
-        peer = (addr[0], addr[1])
-        first = data[0]
-        # RFC 7983 section 7: 0-3 STUN, 20-63 DTLS, 128-191 RTP and RTCP.
-        if first < 4:
-            self._stun_received(data, peer)
-        elif peer not in self.validated:
-            connection.dropped.unvalidated += 1
-        elif 127 < first < 192:
-            connection.on_media(data)
-        elif 19 < first < 64:
-            connection.data_received(data, self.local_candidate.component)
-        else:
-            connection.dropped.unknown += 1
-
-    def _stun_received(self, data: bytes, peer: tuple[str, int]) -> None:
-        connection = self._connection
-        try:
-            if data[4:8] != STUN_COOKIE:
-                raise ValueError("no magic cookie")
-            message = stun.parse_message(data)
-        except (ValueError, IndexError, struct.error):
-            connection.dropped.malformed_stun += 1
-            return
-        if message.message_class == stun.Class.REQUEST:
-            if connection.admits(message, self, peer):
-                # Its own choice of a pair may be one whose check we have given up.
-                self.validated.add(peer)
-                connection.heard()
-                connection.request_received(message, peer, self)
-            else:
-                connection.dropped.unauthenticated_stun += 1
-        elif message.transaction_id in self.transactions:
-            self.transactions[message.transaction_id].response_received(message, peer)
-        else:
-            connection.dropped.unexpected_stun += 1
-
-    async def request(
-        self,
-        request: stun.Message,
-        addr: tuple[str, int],
-        integrity_key: bytes | None = None,
-        retransmissions: int | None = None,
-    ) -> tuple[stun.Message, tuple[str, int]]:
-        answer = await super().request(request, addr, integrity_key, retransmissions)
-        self._connection.heard()
-        return answer
-
-
-class GuardedConnection(Connection):
-    """ICE of one call. Media goes to `on_media`, DTLS to whoever awaits `recv`."""
-
-    def __init__(
-        self, *, loopback: bool, wildcard: str | None, limits: Limits, **options: Any
-    ) -> None:
-        """`loopback` adds 127.0.0.1; `wildcard` listens on that one address instead of each."""
-        super().__init__(ice_controlling=False, **options)
-        self._limits = limits
-        self._loopback = loopback
-        self._wildcard = wildcard
-        self.heard_at = 0.0
-        self.closed = False
-        self._former: CandidatePair | None = None
-        self.dropped = Dropped()
-        self.on_media: Callable[[bytes], None] = self._too_early
-
-    def _too_early(self, data: bytes) -> None:
-        self.dropped.early += 1
-
-    def heard(self) -> None:
-        """The far end has just proved that it is there."""
-        self.heard_at = asyncio.get_running_loop().time()
-
-    def send_now(self, data: bytes) -> bool:
-        """To the nominated pair, without a coroutine. False while there is none."""
-        pair = self._nominated.get(1) or self._former
-        if pair is None:
-            return False
-        pair.protocol.transport.sendto(data, pair.remote_addr)
-        return True
-
-    def restart(self) -> None:
-        """ICE from the beginning (RFC 8445 section 9), over the sockets there are; `connect` is
-        next. Until it has nominated a pair, what is sent goes to the former one."""
-        self._former = self._nominated.get(1, self._former)
-        for task in (self._query_consent_task, *(pair.task for pair in self._check_list)):
-            if task is not None:
-                task.cancel()
-        self._query_consent_task = None
-        self._nominated, self._nominating, self._check_list = {}, set(), []
-        self._check_list_done = self._early_checks_done = False
-        self._check_list_state = asyncio.Queue()
-        self._early_checks.clear()
-        self._remote_candidates = []
-        self._local_username, self._local_password = random_string(4), random_string(22)
-
-    def admits(self, message: stun.Message, protocol: GuardedProtocol, peer: object) -> bool:
-        """Whether a request is from someone who knows the password. Others get no answer at all,
-        so that the port cannot be found by a scan or used as a reflector."""
-        attributes = message.attributes
-        return (
-            message.message_method == stun.Method.BINDING
-            and "PRIORITY" in attributes
-            and attributes.get("USERNAME", "").partition(":")[0] == self.local_username
-            and message.check_message_integrity(self.local_password.encode())
-            and (peer in protocol.validated or len(self._remote_candidates) < MAX_REMOTE_CANDIDATES)
-        )
-
-    def data_received(self, data: bytes, component: int) -> None:
-        if self._queue.qsize() < MAX_QUEUED_DATAGRAMS:
-            super().data_received(data, component)
-        else:
-            self.dropped.overflow += 1
-
-    def check_state(self, pair: CandidatePair, state: CandidatePair.State) -> None:
-        super().check_state(pair, state)
-        if state == CandidatePair.State.SUCCEEDED and isinstance(pair.protocol, GuardedProtocol):
-            pair.protocol.validated.add(pair.remote_addr)
-
-    async def get_component_candidates(
-        self,
-        component: int,
-        addresses: list[str],
-        timeout: int = 5,  # noqa: ASYNC109
-    ) -> list[Candidate]:
-        if self._wildcard is not None:
-            addresses = [self._wildcard]
-        elif self._loopback:
-            addresses = [*addresses, LOOPBACK]
-        protocols = [
-            protocol
-            for index, address in enumerate(addresses)
-            if (protocol := await self._listen(address, component, 65535 - index))
-        ]
-        if not protocols:
-            raise OverloadedError("no UDP socket for a call")
-        candidates = [protocol.local_candidate for protocol in protocols]
-        gathering: list[Awaitable[None]] = []
-        if self.stun_server:
-            gathering += [
-                self._gather(server_reflexive_candidate(protocol, self.stun_server), candidates)
-                for protocol in protocols
-                if ":" not in (host := protocol.local_candidate.host) and host != LOOPBACK
-            ]
-        if self.turn_server:
-            relayed = relayed_candidate(
-                component=component,
-                hide_related_address=False,
-                protocol_factory=lambda: GuardedProtocol(self),
-                turn_server=self.turn_server,
-                turn_username=self.turn_username,
-                turn_password=self.turn_password,
-                turn_ssl=self.turn_ssl,
-                turn_transport=self.turn_transport,
-            )
-            gathering.append(self._gather(relayed, candidates))
-        await asyncio.gather(*gathering)
-        return candidates
-
-    async def _listen(
-        self, address: str, component: int, preference: int
-    ) -> GuardedProtocol | None:
-        loop = asyncio.get_running_loop()
-        try:
-            _, protocol = await loop.create_datagram_endpoint(
-                lambda: GuardedProtocol(self), local_addr=(address, 0)
-            )
-        except OSError as error:
-            log.warning("no socket for WebRTC", extra={"address": address, "error": str(error)})
-            return None
-        host, port = protocol.transport.get_extra_info("sockname")[:2]
-        protocol.local_candidate = Candidate(
-            foundation=candidate_foundation("host", "udp", host),
-            component=component,
-            transport="udp",
-            priority=candidate_priority(component, "host", preference),
-            host=host,
-            port=port,
-            type="host",
-        )
-        self._protocols.append(protocol)
-        return protocol
-
-    async def _gather(
-        self,
-        source: Awaitable[tuple[Candidate, StunProtocol | None]],
-        candidates: list[Candidate],
-    ) -> None:
-        try:
-            async with asyncio.timeout(GATHER_TIMEOUT_S):
-                candidate, protocol = await source
-        except (TimeoutError, OSError, KeyError, stun.TransactionError) as error:
-            log.warning("no candidate from an ICE server", extra={"error": repr(error)})
-            return
-        candidates.append(candidate)
-        if protocol is not None:
-            self._protocols.append(protocol)
-
-    async def query_consent(self) -> None:
-        """RFC 7675, with authenticated media counting as consent as well."""
-        assert self.remote_password is not None
-        loop = asyncio.get_running_loop()
-        while loop.time() - self.heard_at < self._limits.consent_timeout_s:
-            await asyncio.sleep(self._limits.consent_interval_s * random.uniform(0.8, 1.2))
-            for pair in list(self._nominated.values()):
-                request = self.build_request(pair, nominate=False)
-                try:
-                    await pair.protocol.request(
-                        request,
-                        pair.remote_addr,
-                        integrity_key=self.remote_password.encode(),
-                        retransmissions=0,
-                    )
-                except stun.TransactionError:
-                    log.debug("consent check unanswered")
-        # close() would cancel this very task.
-        self._query_consent_task = None
-        await self.close()
-
-    async def close(self) -> None:
-        self.closed = True
-        await super().close()
-
-    def abort(self) -> None:
-        """Close the sockets whatever state the rest is in."""
-        self.closed = True
-        self._former = None
-        self._nominated.clear()
-        self._check_list.clear()
-        for protocol in self._protocols:
-            protocol.transport.close()
 
 
 class GuardedSctp(RTCSctpTransport):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pylibsrtp
 from aiortc import RTCDtlsTransport
 
-from bridge.legs.webrtc_guard import GuardedConnection
+from bridge.legs.webrtc_ice import GuardedConnection
 from bridge.media.stream import AudioStream
 
 # Fixed header of RTP; RTCP's shortest packet is 8 bytes, its SRTCP trailer is longer than 4.

@@ -21,7 +21,8 @@ from aiortc import (
 from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
 
 from bridge.errors import ConfigError
-from bridge.legs.webrtc_guard import Limits, PeerTransport, check_libraries
+from bridge.legs.webrtc_guard import PeerTransport, check_libraries
+from bridge.legs.webrtc_ice import Limits
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.legs.webrtc_sdp import as_candidate, as_rtc_candidate
 from bridge.sdp.dtls import Fingerprint, LocalPath, RemotePath

@@ -6,7 +6,7 @@ import pytest
 from bridge.legs import one_way
 from bridge.legs.one_way import Unheard, not_heard
 from bridge.legs.webrtc import WebRtcLegs
-from bridge.legs.webrtc_guard import Limits
+from bridge.legs.webrtc_ice import Limits
 from bridge.media.plane import MediaPlane
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.rtcp import ReceiverReport, ReportBlock

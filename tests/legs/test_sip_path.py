@@ -12,7 +12,7 @@ from bridge.audio import codecs
 from bridge.audio.frames import Pcm
 from bridge.calls.trunks import Trunk
 from bridge.legs.sip_leg import SipLeg
-from bridge.legs.webrtc_guard import Limits
+from bridge.legs.webrtc_ice import Limits
 from bridge.legs.webrtc_path import MediaPath, Paths
 from tests.legs.exchange import Ear, Exchange, Handset
 from tests.legs.webrtc_browser import Browser, loudest

@@ -17,7 +17,8 @@ from bridge.audio.frames import Pcm
 from bridge.errors import ConfigError, SdpError
 from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
-from bridge.legs.webrtc_guard import Certificate, Dropped, Limits
+from bridge.legs.webrtc_guard import Certificate
+from bridge.legs.webrtc_ice import Dropped, Limits
 from bridge.legs.webrtc_path import ice_server
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc_sdp import CHROMIUM, mutated

@@ -10,9 +10,10 @@ from aiortc.rtcsctptransport import DataChunk, InitChunk, serialize_packet
 from google_crc32c import value as crc32c
 
 from bridge.errors import ConfigError
-from bridge.legs import webrtc_guard
+from bridge.legs import webrtc_guard, webrtc_ice
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
-from bridge.legs.webrtc_guard import Dropped, GuardedSctp, PeerTransport, check_libraries
+from bridge.legs.webrtc_guard import GuardedSctp, PeerTransport, check_libraries
+from bridge.legs.webrtc_ice import Dropped
 from bridge.media.plane import MediaPlane
 from tests.legs.webrtc_browser import Browser, Ear
 
@@ -212,7 +213,7 @@ def test_media_of_a_pair_that_only_the_other_side_has_checked(*, knows: bool, he
 def test_a_full_queue_of_dtls_drops_the_rest() -> None:
     async def main() -> None:
         peer = PeerTransport(loopback=True)
-        for _ in range(webrtc_guard.MAX_QUEUED_DATAGRAMS + 5):
+        for _ in range(webrtc_ice.MAX_QUEUED_DATAGRAMS + 5):
             peer.connection.data_received(b"\x16", 1)
         assert peer.connection.dropped.overflow == 5
 

@@ -44,12 +44,12 @@ TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
 _OF_CONNECTION = """
     _nominated _nominating _check_list _check_list_done _check_list_state _early_checks
     _early_checks_done _local_username _local_password _remote_candidates _protocols _queue
-    _query_consent_task check_state query_consent get_component_candidates data_received
-    request_received build_request
+    _closed _closing _emit_event _query_consent_task check_state check_incoming query_consent
+    get_component_candidates data_received request_received build_request
 """
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "Connection": tuple(_OF_CONNECTION.split()),
-    "StunProtocol": ("transactions", "datagram_received", "request"),
+    "StunProtocol": ("transactions", "datagram_received", "request", "send_stun"),
     "RTCIceGatherer": ("_connection",),
     "RTCIceTransport": ("_connection",),
     "RTCDtlsTransport": ("_rx_srtp", "_tx_srtp", "_set_role"),

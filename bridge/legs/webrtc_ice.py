@@ -18,6 +18,7 @@ from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import (
     CandidatePair,
+    ConnectionClosed,
     StunProtocol,
     relayed_candidate,
     server_reflexive_candidate,
@@ -81,6 +82,7 @@ class GuardedProtocol(StunProtocol):
     def __init__(self, connection: "GuardedConnection") -> None:
         super().__init__(connection)
         self._connection = connection
+        self._asking: dict[tuple[str, int], stun.Message] = {}
         self.validated: set[tuple[str, int]] = set()
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -132,9 +134,18 @@ class GuardedProtocol(StunProtocol):
         integrity_key: bytes | None = None,
         retransmissions: int | None = None,
     ) -> tuple[stun.Message, tuple[str, int]]:
-        answer = await super().request(request, addr, integrity_key, retransmissions)
+        self._asking[addr] = request
+        try:
+            answer = await super().request(request, addr, integrity_key, retransmissions)
+        finally:
+            self._asking.pop(addr, None)
         self._connection.heard()
         return answer
+
+    def ask_again(self, addr: tuple[str, int]) -> None:
+        """At once, if the answer to what was asked there is still due."""
+        if (request := self._asking.get(addr)) is not None:
+            self.send_stun(request, addr)
 
 
 class GuardedConnection(Connection):
@@ -173,10 +184,7 @@ class GuardedConnection(Connection):
         """ICE from the beginning (RFC 8445 section 9), over the sockets there are; `connect` is
         next. Until it has nominated a pair, what is sent goes to the former one."""
         self._former = self._nominated.get(1, self._former)
-        for task in (self._query_consent_task, *(pair.task for pair in self._check_list)):
-            if task is not None:
-                task.cancel()
-        self._query_consent_task = None
+        self._cancel_checks()
         self._nominated, self._nominating, self._check_list = {}, set(), []
         self._check_list_done = self._early_checks_done = False
         self._check_list_state = asyncio.Queue()
@@ -201,6 +209,15 @@ class GuardedConnection(Connection):
             super().data_received(data, component)
         else:
             self.dropped.overflow += 1
+
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        super().check_incoming(message, addr, protocol)
+        # Ours began when the answer left, and the browser's own network let none of it in before
+        # this. aioice would only repeat it when its time comes: at twice the time passed so far.
+        if isinstance(protocol, GuardedProtocol):
+            protocol.ask_again(addr)
 
     def check_state(self, pair: CandidatePair, state: CandidatePair.State) -> None:
         super().check_state(pair, state)
@@ -312,10 +329,22 @@ class GuardedConnection(Connection):
         await super().close()
 
     def abort(self) -> None:
-        """Close the sockets whatever state the rest is in."""
-        self.closed = True
+        """Close the sockets whatever state the rest is in. Whoever waits for something of this
+        connection goes on: aiortc's tasks would wait for ever, and be destroyed in the end."""
+        self.closed = self._closing = True
         self._former = None
+        self._cancel_checks()
         self._nominated.clear()
         self._check_list.clear()
         for protocol in self._protocols:
             protocol.transport.close()
+        self._queue.put_nowait(None)
+        if not self._closed:
+            self._closed = True
+            self._emit_event(ConnectionClosed())
+
+    def _cancel_checks(self) -> None:
+        for task in (self._query_consent_task, *(pair.task for pair in self._check_list)):
+            if task is not None:
+                task.cancel()
+        self._query_consent_task = None

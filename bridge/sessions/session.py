@@ -35,15 +35,13 @@ from bridge.sessions.clients import (
     Clients,
     SidebandClient,
 )
+from bridge.sessions.last_word import LastWord
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import asked, heard, responded
 from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
 
 log = logging.getLogger(__name__)
-
-# The far end still plays what its jitter buffer holds when the last packet has left.
-FAREWELL_S = 0.06
 
 # A packet waits for the next slot of the media clock, a slot at most.
 MEAN_WAIT_MS = 10.0
@@ -115,9 +113,7 @@ class Session:
         self._barge_ins = BargeIns(
             self._loop.time, lambda record: self.listener.session_barge_in(record)
         )
-        self._last_word: ResponseId | None = None
-        self._transfer_to = ""
-        self._farewell: asyncio.TimerHandle | None = None
+        self._last_word = LastWord(self._loop, self._leave)
         self._carrying = False
         self._said = asyncio.Event()
         self._closing = False
@@ -255,17 +251,14 @@ class Session:
         self._server.tool_ran(item_id, output, error, self._loop.time())
         self._carry_out()
 
-    def end_call(self) -> None:
+    def end_call(self, target: str = "") -> None:
         """When what the model says now has been heard."""
         active = self._server.active_response_id
-        self._last_word = None if active is None else ResponseId(active)
-        self._transfer_to = ""
+        self._last_word.expect(None if active is None else ResponseId(active), target)
 
     def transfer_call(self, target: str) -> None:
         """Likewise. Raises BridgeError."""
-        found = self.listener.transfer_target(target)
-        self.end_call()
-        self._transfer_to = found
+        self.end_call(self.listener.transfer_target(target))
 
     def send_digits(self, digits: str) -> None:
         """Raises RequestError."""
@@ -290,10 +283,7 @@ class Session:
             if not self._closing:
                 self._barge_ins.cut(stream.playout)
             self._backend.agent_speaking(False)
-        self._last_word = None
-        if self._farewell is not None:
-            self._farewell.cancel()
-            self._farewell = None
+        self._last_word.interrupted()
         for cut in cuts:
             self._server.playback_cut(cut.key, cut.played_ms, now)
         self._server.playout_cleared(now)
@@ -310,8 +300,7 @@ class Session:
                     self._stream.playout.write("", pcm)
                 return
             case base.CallAction(response_id, action, target):
-                self._last_word = response_id
-                self._transfer_to = target if action == "transfer" else ""
+                self._last_word.expect(response_id, target if action == "transfer" else "")
             case base.ResponseBegun():
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
@@ -355,24 +344,18 @@ class Session:
                 self.listener.session_turn(told)
 
     def _cancel(self, response_id: ResponseId) -> None:
-        if response_id == self._last_word:
-            # A farewell that was taken back.
-            self._last_word = None
+        self._last_word.cancelled(response_id)
         self._backend.cancel(response_id)
 
     def _hang_up_if_said(self) -> None:
         if self._speaks:
             return
         self._said.set()
-        if self._last_word is None or self._farewell is not None:
-            return
-        self._farewell = self._loop.call_later(FAREWELL_S, self._leave)
+        self._last_word.heard()
 
-    def _leave(self) -> None:
-        if self._transfer_to:
-            # Should it fail, the caller and the model talk on.
-            self._last_word = self._farewell = None
-            self.listener.session_transfer(self._transfer_to)
+    def _leave(self, target: str) -> None:
+        if target:
+            self.listener.session_transfer(target)
         else:
             self.listener.session_hangup()
 
@@ -481,8 +464,7 @@ class Session:
         if self._closing:
             return
         self._closing = True
-        if self._farewell is not None:
-            self._farewell.cancel()
+        self._last_word.close()
         self.finish(reason)
         self._closed = True
         self._set_timer()

@@ -71,7 +71,9 @@ class ToolServers:
         if server is None:
             return
         item = server.item
-        kept = [t for t in tools or () if _matches(server.tool.get("allowed_tools"), t)]
+        allowed = server.tool.get("allowed_tools")
+        # agents-realtime drops the item if a tool lacks its description.
+        kept = [{"description": "", **t} for t in tools or () if _matches(allowed, t)]
         item.members["tools"] = kept
         server.offered = {tool["name"]: tool for tool in kept}
         taken = {name for other in self._servers.values() for name in other.functions}
@@ -107,7 +109,7 @@ class ToolServers:
             yield {
                 "type": "function",
                 "name": function,
-                "description": offered.get("description") or "",
+                "description": offered["description"],
                 "parameters": offered["input_schema"],
             }
 

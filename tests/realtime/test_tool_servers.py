@@ -63,7 +63,7 @@ def test_a_server_is_asked_when_it_is_named_and_not_again(playbook: MakePlaybook
     assert book.order(OpenServer).tool["server_url"] == "https://clock.test/mcp"
     book.server.tools_listed("clock", [TIME, WIND])
     book.pump()
-    assert book.events[1]["item"]["tools"] == [TIME, WIND]
+    assert book.events[1]["item"]["tools"] == [TIME, {**WIND, "description": ""}]
     assert book.types() == ["mcp_list_tools.completed", "conversation.item.done"]
 
     book >> {"type": "session.update", "session": {"type": "realtime", "tools": [CLOCK]}}

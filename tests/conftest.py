@@ -19,57 +19,18 @@ from bridge.realtime.outputs import (
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 
-pytest_plugins = ("tests.matrix",)
+pytest_plugins = ("tests.matrix", "tests.verdict")
 
 Event = dict[str, Any]
 Check = Callable[[Event], None]
 
 
-def _javascript(event: dict[str, Any]) -> None:
-    """Shapes that @openai/agents-realtime throws on or silently drops."""
-    items = [event.get("item"), *(event.get("response") or {}).get("output", [])]
-    for item in filter(None, items):
-        assert item["id"], "an item without id is dropped"
-        assert item.get("status", "completed") in ("completed", "incomplete", "in_progress")
-        if item["type"] == "message":
-            for part in item["content"]:
-                if part["type"] in ("input_audio", "output_audio"):
-                    assert "transcript" in part, "a user's audio without transcript throws"
-                if part["type"] == "output_text":
-                    assert isinstance(part["text"], str)
-        if item["type"] == "function_call":
-            assert isinstance(item["arguments"], str)
-    assert "audio" not in event.get("part", {})
-    if event["type"].endswith("transcription.failed"):
-        assert None not in event["error"].values()
-
-
 @pytest.fixture(scope="session")
 def conforms() -> Check:
     """Raises unless openai-python, openai-agents and agents-realtime take this server event."""
-    from agents.realtime.openai_realtime import get_server_event_type_adapter
-    from openai.types.beta.realtime import TranscriptionSessionUpdatedEvent
-    from openai.types.realtime import RealtimeServerEvent
-    from pydantic import TypeAdapter
+    from tests.clients import conforms
 
-    openai: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
-    agents = get_server_event_type_adapter()
-
-    def check(event: dict[str, Any]) -> None:
-        assert isinstance(event["event_id"], str)
-        wire = msgspec.json.decode(msgspec.json.encode(event))
-        if event["type"] == "transcription_session.updated":
-            # The beta's, which no union of today has; the secret comes by REST only.
-            wire["session"]["client_secret"] = {"value": "", "expires_at": 0}
-            TranscriptionSessionUpdatedEvent.model_validate(wire)
-            return
-        # The union is left to right in openai-python: the type must come back as it went.
-        assert openai.validate_python(wire).type == event["type"]
-        if not event["type"].startswith("input_audio_buffer.dtmf"):
-            assert agents.validate_python(wire).type == event["type"]
-        _javascript(wire)
-
-    return check
+    return conforms
 
 
 def pcm(ms: int) -> Pcm:

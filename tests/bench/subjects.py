@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Self
 
 import httpx2
 
+from tests import ledger
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ class Bridge(Subject):
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         flags = [f"--set={name}={value}" for name, value in values.items()]
-        command = [sys.executable, "-m", "bridge", "serve", *flags]
+        command = [*ledger.command(), "serve", *flags]
         super().__init__(command, ready="^ready", cores=cores)
 
     @property

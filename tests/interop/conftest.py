@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ NODE_PEERS = {
 REQUIRED = os.environ.get("BRIDGE_REQUIRE_PEERS") == "1"
 
 left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
-verdict: pytest.StashKey[str] = pytest.StashKey()
 
 
 def is_here(peer: str) -> bool:
@@ -52,20 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def judge(
-    conforms: Callable[[dict[str, Any]], None],
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Judge]:
+def judge(conforms: Callable[[dict[str, Any]], None]) -> Iterator[Judge]:
     """Hears every event that reached a client of these tests."""
-    judge = Judge(conforms, tmp_path_factory.mktemp("judge") / "events.jsonl")
-    yield judge
-    request.config.stash[verdict] = judge.zod()
+    with closing(Judge(conforms)) as judge:
+        yield judge
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if verdict in terminalreporter.config.stash:
-        terminalreporter.write_line(terminalreporter.config.stash[verdict])
     missing = terminalreporter.config.stash.get(left_out, Counter())
     if missing:
         named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from tests import ledger
 from tests.ports import HOST, free_port
 
 START_S = 30.0
@@ -59,7 +59,7 @@ class Service:
         self._ready = threading.Event()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BRIDGE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", "serve", *flags],
+            [*ledger.command(), "serve", *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,20 +1,21 @@
-"""Scripts of the embedded model: their YAML, and where a conversation stands in one."""
+"""Scripts of the embedded model, and where a conversation stands in one."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
-import yaml
 
 from bridge.backends.cascade.hours import Hours, Timetable
-from bridge.errors import ConfigError
 
 DTMF_PREFIX = "[dtmf]"
 TRANSFER = "transfer_call"
 """The tool by which a script gives its caller to somebody else."""
+TAKE_MESSAGE = "take_message"
+"""The tool by which it has what the caller says next recorded."""
+WHY = "{why}"
+OTHER = "other"
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +45,43 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return wanted if wanted.startswith(("sip:", "sips:", "tel:")) else ""
 
 
+class Department(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody a caller may be put through to."""
+
+    target: str
+    """A tel: or sip: URI."""
+    failed: str
+    """The state to go to when nobody takes the call."""
+    phrases: tuple[str, ...] = ()
+    dtmf: str = ""
+    confirm: str = ""
+    """The question asked before; "": none."""
+    say: str = ""
+    """Said with the transfer."""
+    meanwhile: str = ""
+    """The state while the target rings; "": `failed`."""
+    closed: str = ""
+    """The state to go to outside of its hours; "": it is called at any time."""
+    days: dict[str, str] = {}
+    """Its hours, where they are not those of the script: in its time zone (UTC if it has none),
+    with its holidays."""
+
+
+class Records(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message to be taken from the caller. One of less than `min_s` is not kept, and a miss."""
+
+    then: str
+    """The state after it."""
+    failed: str = ""
+    """The state to go to where nothing can be recorded; "": where the script gives up."""
+    min_s: float = 1.0
+    max_s: float = 120.0
+    silence_s: float = 2.0
+    """How long the caller may say nothing before it is over."""
+    finish: str = "#"
+    """Keys that end it."""
+
+
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     say: str
     again: str = ""
@@ -54,6 +92,10 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Intent to the question asked before it is acted on."""
     on_nomatch: tuple[str, ...] = ()
     on_noinput: tuple[str, ...] = ()
+    departments: tuple[str, ...] = ()
+    """Those that can be reached from here: they are added to `expect`, `on` and `confirm`."""
+    records: Records | None = None
+    """What is said next, after `say` and a tone, is recorded."""
     anything: str = ""
     """The state any utterance leads to, understood or not."""
     pause_ms: int = 0
@@ -73,6 +115,13 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up: GiveUp
     unsure: str = "Please say yes or no."
     hours: Hours | None = None
+    departments: dict[str, Department] = {}
+    reasons: dict[str, str] = {}
+    """What {why} stands for after a transfer that failed, by SIP status ("486 600") or "other"."""
+
+    @property
+    def takes_messages(self) -> bool:
+        return any(state.records for state in self.states.values())
 
     @property
     def transfers(self) -> bool:
@@ -94,65 +143,78 @@ class Position:
     """Whether the last miss was words, and not silence."""
     returned: bool = False
     arrived_by: Target | None = None
-
-
-def load(path: Path) -> Script:
-    """Raises ConfigError that names the file and the place."""
-    try:
-        # BaseLoader keeps every scalar a string: YAML 1.1 would make booleans of `on` and `no`.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        script = msgspec.convert(content, Script, strict=False)
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
-        raise ConfigError(f"script {path.name}: {error}", param="cascade.llm.model") from error
-    problem = next(_problems(script), "")
-    if not problem and script.hours is not None:
-        Timetable.of(script.hours)
-    if problem:
-        raise ConfigError(f"script {path.name}: {problem}", param="cascade.llm.model")
-    return script
-
-
-def _problems(script: Script) -> Iterator[str]:
-    places = {"start": script.start, "give_up.to": script.give_up.to}
-    if script.hours is not None:
-        places["hours.closed"] = script.hours.closed
-    for name, state in script.states.items():
-        if state.anything:
-            places[f"states.{name}.anything"] = state.anything
-        for intent in state.expect.keys() ^ state.on.keys():
-            yield f"states.{name}: {intent} must be in both expect and on"
-        for intent in state.confirm.keys() - state.expect.keys():
-            yield f"states.{name}.confirm: {intent} is not expected"
-        for intent in state.on:
-            target = target_of(state, intent)
-            places[f"states.{name}.on.{intent}"] = target.to
-            for other in ("otherwise", "failed", "closed"):
-                if getattr(target, other):
-                    places[f"states.{name}.on.{intent}.{other}"] = getattr(target, other)
-    for place, to in places.items():
-        if to not in script.states:
-            yield f"{place}: there is no state {to}"
+    status: str = ""
+    """Of the transfer that has failed."""
 
 
 def at(script: Script, now: datetime) -> Script:
     """What it is at this time: outside of its hours it begins and leads elsewhere."""
-    if script.hours is None or Timetable.of(script.hours).is_open(now):
+    hours = script.hours
+    open_now = hours is None or Timetable.of(hours).is_open(now)
+    departments = {
+        name: Timetable.of(hours_of(department, script)).is_open(now)
+        if department.days
+        else open_now
+        for name, department in script.departments.items()
+    }
+    if open_now and all(departments.values()):
         return script
-    return _closed(script)
-
-
-def _closed(script: Script) -> Script:
-    assert script.hours is not None
     states = {
-        name: msgspec.structs.replace(state, on={i: _when_closed(state, i) for i in state.on})
+        name: msgspec.structs.replace(
+            state,
+            on={
+                intent: _at_hand(state, intent, open_now=departments.get(intent, open_now))
+                for intent in state.on
+            },
+        )
         for name, state in script.states.items()
     }
-    return msgspec.structs.replace(script, start=script.hours.closed, states=states)
+    start = script.start if hours is None or open_now else hours.closed
+    return msgspec.structs.replace(script, start=start, states=states)
 
 
-def _when_closed(state: State, intent: str) -> Target:
+def hours_of(department: Department, script: Script) -> Hours:
+    """Its own days."""
+    hours = script.hours or Hours(days={}, closed="")
+    return msgspec.structs.replace(hours, days=department.days)
+
+
+def _at_hand(state: State, intent: str, *, open_now: bool) -> Target:
     target = target_of(state, intent)
-    return Target(to=target.closed) if target.closed else target
+    return Target(to=target.closed) if target.closed and not open_now else target
+
+
+def expand(script: Script) -> Script:
+    """With its departments among the intents of the states that lead to them."""
+    states = {
+        name: _with_departments(state, script) if state.departments else state
+        for name, state in script.states.items()
+    }
+    return msgspec.structs.replace(script, states=states)
+
+
+def _with_departments(state: State, script: Script) -> State:
+    found = {name: script.departments[name] for name in state.departments}
+    expect = {name: Intent(each.phrases, each.dtmf) for name, each in found.items()}
+    on = {name: _transfer(each) for name, each in found.items()}
+    confirm = {name: each.confirm for name, each in found.items() if each.confirm}
+    return msgspec.structs.replace(
+        state,
+        expect={**expect, **state.expect},
+        on={**on, **state.on},
+        confirm={**confirm, **state.confirm},
+    )
+
+
+def _transfer(department: Department) -> Target:
+    return Target(
+        to=department.meanwhile or department.failed,
+        say=department.say,
+        tool=TRANSFER,
+        arguments={"target": department.target},
+        failed=department.failed,
+        closed=department.closed,
+    )
 
 
 def target_of(state: State, intent: str) -> Target:
@@ -204,6 +266,19 @@ def _arrive(target: Target, tools: frozenset[str]) -> Position:
     return Position(target.to, arrived_by=target if target.tool else None)
 
 
+def reached(script: Script, position: Position, tools: frozenset[str]) -> Position:
+    """`position`, unless a message was to be taken there and cannot be."""
+    records = script.states[position.state].records
+    if records is None or TAKE_MESSAGE in tools:
+        return position
+    return Position(records.failed or script.give_up.to)
+
+
+def unheard(script: Script, position: Position) -> Position:
+    """As after a turn of the caller's without a word."""
+    return replace(_step(script, position, "", frozenset()), heard=False)
+
+
 def _by_key(script: Script, position: Position, key: str) -> str:
     intents = expected(script, position)
     return next((name for name, intent in intents.items() if key in intent.dtmf), "")
@@ -226,6 +301,16 @@ def normalise(text: str) -> str:
 
 def words_at(script: Script, position: Position) -> str:
     """What the script says at this place."""
+    said = _prompt(script, position)
+    return said.replace(WHY, _reason(script, position.status)) if WHY in said else said
+
+
+def _reason(script: Script, status: str) -> str:
+    named = (reason for codes, reason in script.reasons.items() if status in codes.split())
+    return next(named, script.reasons.get(OTHER, ""))
+
+
+def _prompt(script: Script, position: Position) -> str:
     state = script.states[position.state]
     if position.misses:
         prompts = state.on_nomatch if position.heard else state.on_noinput or state.on_nomatch

@@ -5,6 +5,7 @@ conversation stands is worked out from `messages` each time, so the cascade need
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -13,16 +14,18 @@ from typing import Any
 
 import msgspec
 
-from bridge.backends.cascade import script as scripts
-from bridge.backends.cascade.script import Position, Script
+from bridge.backends.cascade import script as scripts, script_file
+from bridge.backends.cascade.script import TAKE_MESSAGE, Position, Records, Script
 from bridge.backends.cascade.stt import Hints
 from bridge.errors import ConfigError
 
 PREFIX = "scripted:"
 HANG_UP = "hang_up"
 """The tool a script calls to end the call."""
-TRANSFER_FAILED = "[transfer failed"
-"""What the session tells of one begins so."""
+TRANSFER_FAILED = re.compile(r"\[transfer failed(?:: (\d{3}))?")
+"""What the session tells of one begins so, with its status."""
+MESSAGE = re.compile(r"\[message (taken|too short|failed)")
+"""What it tells of a message that was to be recorded."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 Message = Mapping[str, Any]
@@ -57,7 +60,7 @@ def load(model: str, script_path: str = "") -> Script:
         ConfigError: there is none, or it is wrong.
     """
     if script_path:
-        return scripts.load(Path(script_path))
+        return script_file.load(Path(script_path))
     name = model.removeprefix(PREFIX)
     folder = Path(str(resources.files("bridge.backends.cascade")))
     known = sorted(path.stem for path in folder.glob("*.yaml"))
@@ -66,12 +69,12 @@ def load(model: str, script_path: str = "") -> Script:
             f"no scripted model {name}; there is {', '.join(known)}, or set a script path",
             param="cascade.llm.model",
         )
-    return scripts.load(folder / f"{name}.yaml")
+    return script_file.load(folder / f"{name}.yaml")
 
 
 def position(script: Script, messages: Sequence[Message], tools: frozenset[str]) -> Position:
     """Where the conversation stands after `messages`."""
-    here, greeted = Position(script.start), False
+    here, greeted = scripts.reached(script, Position(script.start), tools), False
     for message in messages:
         match message.get("role"):
             case "user":
@@ -81,11 +84,31 @@ def position(script: Script, messages: Sequence[Message], tools: frozenset[str])
             case "assistant":
                 greeted = True
             case "tool":
-                here = Position(here.state)
-            case "system" if here.arrived_by and text_of(message).startswith(TRANSFER_FAILED):
-                here = Position(here.arrived_by.failed or here.state)
+                here = _after_tool(script, here)
+            case "system":
+                here = _told(script, here, text_of(message))
             case _:
                 pass
+        here = scripts.reached(script, here, tools)
+    return here
+
+
+def _after_tool(script: Script, here: Position) -> Position:
+    records = script.states[here.state].records
+    return Position(here.state if records is None else records.then)
+
+
+def _told(script: Script, here: Position, news: str) -> Position:
+    """After something has happened to the call."""
+    if here.arrived_by and (failed := TRANSFER_FAILED.match(news)):
+        return Position(here.arrived_by.failed or here.state, status=failed[1] or "")
+    records = script.states[here.state].records
+    if records is not None and (message := MESSAGE.match(news)):
+        if message[1] == "taken":
+            return Position(records.then)
+        if message[1] == "failed":
+            return Position(records.failed or script.give_up.to)
+        return scripts.unheard(script, here)
     return here
 
 
@@ -110,12 +133,15 @@ def text_of(message: Message) -> str:
 def reply(script: Script, messages: Sequence[Message], tools: frozenset[str]) -> Message:
     """The assistant's message."""
     here = position(script, messages, tools)
-    calls: list[tuple[str, Mapping[str, str]]] = []
+    calls: list[tuple[str, Mapping[str, Any]]] = []
     text = scripts.words_at(script, here)
+    state = script.states[here.state]
     if here.arrived_by is not None:
         text = here.arrived_by.say
         calls.append((here.arrived_by.tool, here.arrived_by.arguments))
-    elif script.states[here.state].hangs_up and HANG_UP in tools:
+    elif state.records is not None and not here.asked and TAKE_MESSAGE in tools:
+        calls.append((TAKE_MESSAGE, _terms(state.records)))
+    elif state.hangs_up and HANG_UP in tools:
         calls.append((HANG_UP, {}))
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if calls:
@@ -129,6 +155,11 @@ def reply(script: Script, messages: Sequence[Message], tools: frozenset[str]) ->
             for index, (name, arguments) in enumerate(calls)
         ]
     return message
+
+
+def _terms(records: Records) -> Mapping[str, Any]:
+    names = ("min_s", "max_s", "silence_s", "finish")
+    return {name: getattr(records, name) for name in names}
 
 
 class ScriptedModel:

@@ -2,10 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.backends.cascade import script as scripts
 from bridge.backends.cascade.script import Position, Script, advance, words_at
 from bridge.backends.cascade.scripted import load
-from bridge.errors import ConfigError
 
 NO_TOOLS: frozenset[str] = frozenset()
 
@@ -96,26 +94,6 @@ def test_no_phrase_means_two_things(receptionist: Script) -> None:
         keys = [key for intent in state.expect.values() for key in intent.dtmf]
         assert len(phrases) == len(set(phrases))
         assert len(keys) == len(set(keys))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("to: end", "to: nowhere", "give_up.to: there is no state nowhere"),
-        ("door: end", "door: nowhere", "states.menu.on.door: there is no state nowhere"),
-        ("on: {door: end}", "on: {}", "states.menu: door must be in both expect and on"),
-        ("say: Bye.", "says: Bye.", "unknown field `says`"),
-        ("after: 2", "after: two", "give_up.after"),
-        ("states:", "states: [", "script small.yaml"),
-    ],
-)
-def test_a_wrong_script_is_refused_with_the_place(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL.replace(old, new))
-    with pytest.raises(ConfigError, match=message):
-        scripts.load(path)
 
 
 def test_a_script_of_ones_own(tmp_path: Path) -> None:

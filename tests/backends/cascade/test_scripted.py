@@ -138,12 +138,27 @@ def test_a_department_is_reached_by_a_transfer() -> None:
     assert calls == [{"name": "transfer_call", "arguments": '{"target": "tel:+49301234501"}'}]
 
 
-def test_a_transfer_that_fails_is_spoken_to_once() -> None:
-    failed = {"role": "system", "content": "[transfer failed: 486 Busy Here]"}
+@pytest.mark.parametrize(
+    ("news", "why"),
+    [
+        ("486 Busy Here", "the line is busy"),
+        ("480 Temporarily Unavailable", "nobody answers there"),
+        ("404 Not Found", "that telephone cannot be reached"),
+    ],
+)
+def test_a_transfer_that_fails_is_spoken_to_once(news: str, why: str) -> None:
+    failed = {"role": "system", "content": f"[transfer failed: {news}]"}
     turns = (GREETED, user("sales"), user("yes"), failed)
-    assert said(at(OPEN), *turns) == ("I am sorry, nobody is free there. Say menu, or goodbye.", [])
+    assert said(at(OPEN), *turns) == (f"I am sorry, {why}. Say menu, or goodbye.", [])
     text, calls = said(at(OPEN), *turns, user("menu"))
     assert (text[:5], calls) == ("Hello", [])
+
+
+def test_a_department_with_hours_of_its_own() -> None:
+    evening = at(datetime(2026, 11, 23, 18, 30, tzinfo=UTC))
+    assert said(evening)[0].startswith("Hello. We are closed now.")
+    _, calls = said(evening, GREETED, user("support"), user("yes"))
+    assert [call["name"] for call in calls] == ["transfer_call"]
 
 
 def test_nobody_is_transferred_outside_of_the_hours() -> None:

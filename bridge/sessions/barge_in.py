@@ -24,6 +24,8 @@ class BargeIns:
         self._tell = tell
         self._heard = 0
         self._told_at = self._onset_at = -AT_ONCE_S
+        self._paused_at: float | None = None
+        self._silent_at: float | None = None
 
     def hear(self, samples: int) -> None:
         """Of the caller, on the way to the model."""
@@ -35,19 +37,38 @@ class BargeIns:
         ago_ms = self._heard / SAMPLES_PER_MS - audio_ms - prefix_ms
         self._onset_at = self._told_at - max(0.0, ago_ms) / 1000
 
+    def paused(self, playout: Playout) -> None:
+        """It was just paused, and may be cut: the caller has silence from here on."""
+        self._paused_at, self._silent_at = self._clock(), None
+        playout.when_silent(self._quiet)
+
+    def resumed(self) -> None:
+        """It was not cut."""
+        self._paused_at = self._silent_at = None
+
     def cut(self, playout: Playout) -> None:
         """It was just cleared, and there was something to clear."""
         metrics.barge_ins.inc()
         now = self._clock()
         onset_at = self._onset_at if now - self._told_at < AT_ONCE_S else None
-        playout.when_silent(partial(self._silent, now, onset_at))
+        decided_at = now if self._paused_at is None else self._paused_at
+        if self._silent_at is None:
+            playout.when_silent(partial(self._silent, decided_at, onset_at))
+        else:
+            self._record(decided_at, onset_at, self._silent_at)
+        self.resumed()
 
     def close(self) -> None:
         """Nobody is told any more."""
         self._tell = _nobody
 
+    def _quiet(self) -> None:
+        self._silent_at = self._clock()
+
     def _silent(self, decided_at: float, onset_at: float | None) -> None:
-        now = self._clock()
+        self._record(decided_at, onset_at, self._clock())
+
+    def _record(self, decided_at: float, onset_at: float | None, now: float) -> None:
         metrics.barge_in_decision_s.observe(now - decided_at)
         if onset_at is not None:
             metrics.barge_in_onset_s.observe(now - onset_at)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, assert_never, cast, runtime_checkable
 
 import msgspec
@@ -113,7 +114,7 @@ class Session:
         self._barge_ins = BargeIns(
             self._loop.time, lambda record: self.listener.session_barge_in(record)
         )
-        self._last_word = LastWord(self._loop, self._leave)
+        self._last_word = LastWord(self._loop)
         self._carrying = False
         self._said = asyncio.Event()
         self._closing = False
@@ -254,7 +255,8 @@ class Session:
     def end_call(self, target: str = "") -> None:
         """When what the model says now has been heard."""
         active = self._server.active_response_id
-        self._last_word.expect(None if active is None else ResponseId(active), target)
+        last = None if active is None else ResponseId(active)
+        self._last_word.expect(last, partial(self._leave, target))
 
     def transfer_call(self, target: str) -> None:
         """Likewise. Raises BridgeError."""
@@ -283,7 +285,7 @@ class Session:
             if not self._closing:
                 self._barge_ins.cut(stream.playout)
             self._backend.agent_speaking(False)
-        self._last_word.interrupted()
+        self._last_word.take_back()
         for cut in cuts:
             self._server.playback_cut(cut.key, cut.played_ms, now)
         self._server.playout_cleared(now)
@@ -300,7 +302,8 @@ class Session:
                     self._stream.playout.write("", pcm)
                 return
             case base.CallAction(response_id, action, target):
-                self._last_word.expect(response_id, target if action == "transfer" else "")
+                to = target if action == "transfer" else ""
+                self._last_word.expect(response_id, partial(self._leave, to))
             case base.ResponseBegun():
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
@@ -337,6 +340,10 @@ class Session:
                 self._silence()
             case base.HoldPlayout(held):
                 stream.playout.paused = held
+                if held:
+                    self._barge_ins.paused(stream.playout)
+                else:
+                    self._barge_ins.resumed()
             case base.TurnTimed(record):
                 # The backend's clock starts when it hears: the caller spoke a little before that.
                 total_ms = round(record["total_ms"] + self._line_ms, 1)
@@ -351,7 +358,7 @@ class Session:
         if self._speaks:
             return
         self._said.set()
-        self._last_word.heard()
+        self._last_word.said()
 
     def _leave(self, target: str) -> None:
         if target:
@@ -464,7 +471,7 @@ class Session:
         if self._closing:
             return
         self._closing = True
-        self._last_word.close()
+        self._last_word.take_back()
         self.finish(reason)
         self._closed = True
         self._set_timer()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge import metrics
-from bridge.backends.base import SpeechStarted
+from bridge.backends.base import HoldPlayout, SpeechStarted
 from tests import virtual
 from tests.backends.puppet import tone
 from tests.sessions.stage import Stage, total
@@ -74,5 +74,33 @@ def test_the_end_of_a_call_is_no_barge_in() -> None:
         stage.play(100)
         assert told.records == []
         assert total(metrics.barge_ins) == cuts
+
+    virtual.run(scenario())
+
+
+def test_a_pause_is_where_the_silence_began() -> None:
+    async def scenario() -> None:
+        stage = await Stage().open()
+        told = Told(stage)
+        hear(stage, 1000)
+        stage.agent_says(ms=2000, done=False)
+        stage.play(700)
+        # One that is taken back, and one that is not.
+        stage.model.emits(HoldPlayout(held=True))
+        stage.play(60)
+        stage.model.emits(HoldPlayout(held=False))
+        stage.play(200)
+        await virtual.wait(1)
+        hear(stage, 100)
+        stage.model.emits(HoldPlayout(held=True))
+        await virtual.wait(0.01)
+        stage.play(40)
+        await virtual.wait(0.3)
+        hear(stage, 300)
+        stage.model.emits(SpeechStarted(1400 - 400 - PREFIX_MS))
+        (record,) = told.records
+        assert 10 <= record["decision_ms"] < 30
+        assert round(record["onset_ms"] - record["decision_ms"]) == 400 - 310
+        await stage.session.close()
 
     virtual.run(scenario())

@@ -40,16 +40,17 @@ from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
+from bridge.legs.webrtc_rungs import Rung, choose
 from bridge.media.clock import MediaClock
 from bridge.media.comfort import comfort_noise
 from bridge.media.plane import MediaPlane
 from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
-from bridge.rtp.transport import PortPool, RtpPoller
+from bridge.rtp.transport import RtpPoller
 from bridge.settings import is_loopback
 from bridge.sip.agent_config import AgentCounts
 from bridge.tasks import TaskOwner
-from bridge.telephony import call_policy, registrations, sip_settings
+from bridge.telephony import call_policy, media_ports, registrations, sip_settings
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +151,7 @@ async def running(
 
         poller = RtpPoller()
         stack.callback(poller.close)
-        rtp_host = config.rtp.host or config.sip.host
-        ports = PortPool(rtp_host, config.rtp.port_min, config.rtp.port_max)
+        ports, other_ports = media_ports(config)
         plane = MediaPlane(comfort=comfort_noise(config.rtp.comfort_noise_dbfs))
         clock = MediaClock(plane, poller, loop)
         clock.start()
@@ -159,12 +159,16 @@ async def running(
         metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
         metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
+        rung = await choose()
+        for each in Rung:
+            metrics.webrtc_rung.labels(each).set(each is rung)
         ice, told = tuple(config.webrtc.ice_servers), config.webrtc.advertised_address or None
         browsers = WebRtcLegs(
             plane=plane,
             ice_servers=ice,
             advertised_address=told,
             loopback=is_loopback(config.http.host),
+            rung=rung,
         )
         stack.push_async_callback(browsers.close)
         policy = call_policy(config, loop.time)
@@ -179,6 +183,7 @@ async def running(
             rng=random.SystemRandom(),
             registrations=registrations(config),
         )
+        sip.use_other_ports(other_ports)
         sip.use_paths(
             Paths(ice_servers=ice, advertised_address=told, loopback=is_loopback(config.sip.host))
         )

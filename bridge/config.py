@@ -88,6 +88,8 @@ class Rtp(Section):
     port_min: Port = 20000
     port_max: Port = 29999
     advertised_address: str = ""
+    alternate_host: str = ""
+    alternate_advertised_address: str = ""
     codecs: list[CodecName] = ["opus", "G722", "PCMU", "PCMA"]
     comfort_noise_dbfs: Annotated[float, Field(ge=-90, le=0)] = 0.0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bridge.config import Cascade, Config, Sip, registration_transport
+from bridge.config import Cascade, Config, Rtp, Sip, registration_transport
 from bridge.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "BRIDGE_"
@@ -115,10 +115,15 @@ def is_loopback(host: str) -> bool:
 def _check(config: Config) -> None:
     rtp_host = config.rtp.host or config.sip.host
     if config.development:
-        for name, host in (("http", config.http.host), ("sip", config.sip.host), ("rtp", rtp_host)):
-            if not is_loopback(host):
+        for name, host in (
+            ("http.host", config.http.host),
+            ("sip.host", config.sip.host),
+            ("rtp.host", rtp_host),
+            ("rtp.alternate_host", config.rtp.alternate_host),
+        ):
+            if host and not is_loopback(host):
                 raise ConfigError(
-                    f"{name}.host is {host}, reachable from outside, but auth.api_keys is empty: "
+                    f"{name} is {host}, reachable from outside, but auth.api_keys is empty: "
                     'set auth.api_keys = ["…"] or listen on 127.0.0.1',
                     param="auth.api_keys",
                 )
@@ -191,6 +196,23 @@ def _check_trunks(sip: Sip) -> None:
             )
 
 
+def _check_alternate(rtp: Rtp, host: str) -> None:
+    """Each is an address, of the other IP version than rtp.host."""
+    for name in ("alternate_host", "alternate_advertised_address"):
+        if not (value := getattr(rtp, name)):
+            continue
+        try:
+            other = ipaddress.ip_address(value)
+        except ValueError:
+            raise ConfigError(
+                f"rtp.{name} {value} is not an address", param=f"rtp.{name}"
+            ) from None
+        if (other.version == 6) == (":" in host):
+            raise ConfigError(
+                f"rtp.{name} {value} is of the same IP version as {host}", param=f"rtp.{name}"
+            )
+
+
 def _check_addresses(config: Config) -> None:
     for section, host, advertised in (
         ("sip", config.sip.host, config.sip.advertised_address),
@@ -203,6 +225,7 @@ def _check_addresses(config: Config) -> None:
                 "set sip.advertised_address",
                 param="sip.advertised_address",
             )
+    _check_alternate(config.rtp, config.rtp.host or config.sip.host)
     registrar = config.sip.registrar
     for name, sources in (
         ("sip.trusted_sources", config.sip.trusted_sources),

@@ -23,6 +23,9 @@ from bridge.sip.grammar import Params
 from bridge.sip.register import RegistrationConfig
 from bridge.sip.uri import SipUri
 
+COUNTERPARTS = {"127.0.0.1": "::1", "::1": "127.0.0.1", "0.0.0.0": "::", "::": "0.0.0.0"}
+WILDCARDS = ("0.0.0.0", "::")
+
 
 def phones_without_ports(
     config: Config, on_incoming: Callable[[SipLeg], None]
@@ -31,16 +34,19 @@ def phones_without_ports(
     and take the answers to challenges of another day."""
     settings = replace(sip_settings(config), udp_port=0, tcp_port=0, tls_port=0, ws_port=0)
     settings = replace(settings, tls_certificate="", tls_authority="")
+    _, others = media_ports(config)
+    ports = PortPool("127.0.0.1", config.rtp.port_min, config.rtp.port_max)
     policy = call_policy(config, asyncio.get_running_loop().time, any_nonce=True)
     phones = SipLegs(
         settings,
         plane=MediaPlane(),
         poller=RtpPoller(),
-        ports=PortPool("127.0.0.1", config.rtp.port_min, config.rtp.port_max),
+        ports=ports,
         policy=policy,
         on_incoming=on_incoming,
         rng=random.SystemRandom(),
     )
+    phones.use_other_ports(None if others is None else ports)
     phones.use_paths(Paths(loopback=True))
     return phones, policy
 
@@ -115,6 +121,30 @@ def registrations(config: Config) -> dict[str, RegistrationConfig]:
     return wanted
 
 
+def media_ports(config: Config) -> tuple[PortPool, PortPool | None]:
+    """Those of rtp.host, and those of the other IP version, as far as this machine has it. Raises
+    ConfigError."""
+    rtp = config.rtp
+    ports = PortPool(rtp.host or config.sip.host, rtp.port_min, rtp.port_max)
+    alternate = _alternate_host(config)
+    if not alternate:
+        return ports, None
+    others = PortPool(alternate, rtp.port_min, rtp.port_max)
+    if others.is_local:
+        return ports, others
+    if rtp.alternate_host:
+        raise ConfigError(
+            f"rtp.alternate_host {alternate} is not an address of this machine",
+            param="rtp.alternate_host",
+        )
+    return ports, None
+
+
+def _alternate_host(config: Config) -> str:
+    host = config.rtp.host or config.sip.host
+    return config.rtp.alternate_host or COUNTERPARTS.get(host, "")
+
+
 def _credentials(trunk: TrunkSettings) -> Credentials | None:
     if not trunk.username:
         return None
@@ -123,6 +153,7 @@ def _credentials(trunk: TrunkSettings) -> Credentials | None:
 
 def sip_settings(config: Config) -> SipSettings:
     advertised = config.sip.advertised_address or config.sip.host
+    alternate = _alternate_host(config)
     return SipSettings(
         host=config.sip.host,
         udp_port=config.sip.udp_port,
@@ -138,6 +169,8 @@ def sip_settings(config: Config) -> SipSettings:
         or config.sip.advertised_address
         or config.rtp.host
         or config.sip.host,
+        other_media_address=config.rtp.alternate_advertised_address
+        or ("" if alternate in WILDCARDS else alternate),
         codecs=tuple(config.rtp.codecs),
         patience=MediaPatience(
             first_s=config.limits.media_timeout_s,

@@ -33,6 +33,8 @@ BY_CODE: Mapping[str, str] = {
     "srtp_in_the_clear": "let the caller come by TLS (sip.tls_port); or, where nobody can listen, "
     "sip.insecure_srtp_keys = true",
     "dtls_incomplete": "ICE, rtcp-mux and a SHA-2 fingerprint beside DTLS at the caller",
+    "other_ip_version": "rtp.alternate_host: an address of this machine of the IP version that is "
+    "offered; or the IP version that the caller prefers",
     "invalid_offer": "the session description of the caller",
 }
 BY_STATUS: Mapping[int, str] = {
@@ -139,6 +141,13 @@ def refusal(
         offer,
         isinstance(found, Rejection) and found.routine,
     )
+
+
+def warning(error: SdpError) -> str:
+    """What a caller is told of it (RFC 3261 section 20.43)."""
+    if error.code == "other_ip_version":
+        return '301 - "Incompatible network address formats"'
+    return '305 - "Incompatible media format"'
 
 
 def compare_media(body: bytes, codecs: Sequence[str], srtp: str) -> str:

@@ -3,13 +3,15 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bridge.errors import BridgeError, ConfigError, OverloadedError, SdpError
 from bridge.ids import random_base62
 from bridge.legs.exits import DialOrder, Exits, Way
+from bridge.legs.grounds import Grounds
 from bridge.legs.hunt import Hunt
-from bridge.legs.refusals import Refusal, RefusalLog, compare_media, refusal
+from bridge.legs.refusals import Refusal, RefusalLog, compare_media, refusal, warning
 from bridge.legs.registrations import Registrations
 from bridge.legs.sip_leg import RETRY_LATER, LegTerms, SipLeg
 from bridge.legs.sip_media import SipMedia, SipMediaSettings, takes_path
@@ -66,7 +68,7 @@ class SipLegs:
         self._cname = f"{random_base62(8)}@{settings.media_address}"
         self._plane = plane
         self._poller = poller
-        self._ports = ports
+        self._grounds = Grounds(ports, settings.media_address)
         self._policy = policy
         self._on_incoming = on_incoming
         self._refusals = RefusalLog()
@@ -154,6 +156,10 @@ class SipLegs:
     def use_paths(self, paths: Paths) -> None:
         """From now on calls may be encrypted by DTLS."""
         self._paths = SipPaths(paths)
+
+    def use_other_ports(self, ports: PortPool | None) -> None:
+        """From now on calls may be of the other IP version too, if there are any."""
+        self._grounds.use_other(ports, self.settings.other_media_address)
 
     def reload_tls(self) -> None:
         """Read the certificate again; raises ConfigError and keeps the old one if it is bad."""
@@ -247,7 +253,7 @@ class SipLegs:
 
     def _begin(self, event: IncomingCall, terms: LegTerms, path: Opened) -> None:
         try:
-            media = self._media(terms, event.flow, path)
+            media = self._media(terms, event.flow, path, session_description(event.request))
         except BridgeError as error:
             self._policy.released(terms)
             self._refuse(event, error, RETRY_LATER)
@@ -266,12 +272,8 @@ class SipLegs:
             self._policy.released(terms)
             codecs = terms.codecs or self.settings.codecs
             body = session_description(event.request) or b""
-            self._refuse(
-                event,
-                error,
-                (("Warning", '305 - "Incompatible media format"'),),
-                offer=compare_media(body, codecs, terms.srtp),
-            )
+            offer = compare_media(body, codecs, terms.srtp)
+            self._refuse(event, error, (("Warning", warning(error)),), offer=offer)
             return
         leg.usage = event.usage
         if event.replaces is not None:
@@ -279,12 +281,17 @@ class SipLegs:
         self._legs[event.usage] = leg
         self._on_incoming(leg)
 
-    def _media(self, terms: LegTerms, flow: Flow, path: Opened) -> SipMedia:
+    def _media(
+        self, terms: LegTerms, flow: Flow, path: Opened, offer: bytes | None = None
+    ) -> SipMedia:
         """Raises OverloadedError when no port is free."""
         if isinstance(path, OverloadedError):
             raise path
-        ground = self._ports.open() if path is None else path
-        return SipMedia(ground, self._settings(terms, flow), rng=self._rng)
+        settings = self._settings(terms, flow)
+        if path is not None:
+            return SipMedia(path, settings, rng=self._rng)
+        socket, address = self._grounds.open(offer or b"", flow.remote[0])
+        return SipMedia(socket, replace(settings, address=address), rng=self._rng)
 
     def _settings(self, terms: LegTerms, flow: Flow) -> SipMediaSettings:
         return SipMediaSettings(

@@ -15,7 +15,8 @@ from bridge.sip.tls import TlsFiles
 
 @dataclass(frozen=True, slots=True)
 class SipSettings:
-    """`advertised_address` goes into Contact, `media_address` into SDP; port 0 is off.
+    """`advertised_address` goes into Contact, `media_address` into SDP, `other_media_address` where
+    the far end wants the other IP version (empty: as it is reached from here); port 0 is off.
     `ws_origins` are the web pages that may connect by WebSocket, None for all."""
 
     host: str = "127.0.0.1"
@@ -29,6 +30,7 @@ class SipSettings:
     ws_origins: tuple[str, ...] | None = ()
     advertised_address: str = "127.0.0.1"
     media_address: str = "127.0.0.1"
+    other_media_address: str = ""
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     patience: MediaPatience = field(default_factory=MediaPatience)
     max_calls: int = 1000

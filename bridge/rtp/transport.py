@@ -239,6 +239,10 @@ class RtpPoller:
     def __len__(self) -> int:
         return len(self._reads) // 2
 
+    def fileno(self) -> int:
+        """Readable while a datagram waits at any port."""
+        return self._epoll.fileno()
+
     def poll(self, now: float) -> int:
         """Read everything pending, MAX_PER_POLL of one port; how many datagrams that were. A
         callback may close any socket."""
@@ -297,6 +301,16 @@ class PortPool:
         )
 
     @property
+    def is_local(self) -> bool:
+        """Whether the host is an address of this machine."""
+        with socket.socket(self._family, socket.SOCK_DGRAM) as udp:
+            try:
+                udp.bind((self.host, 0))
+            except OSError:
+                return False
+        return True
+
+    @property
     def capacity(self) -> int:
         return len(self._pairs)
 
@@ -332,6 +346,9 @@ class PortPool:
                 udp = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 bound.append(udp)
                 udp.setsockopt(*self._tos, EXPEDITED_FORWARDING)
+                if self._family == socket.AF_INET6:
+                    # The same number of the other version may be another call's.
+                    udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 udp.bind((self.host, number))
         except OSError:
             for udp in bound:
@@ -356,3 +373,15 @@ class PortPool:
             if until > now:
                 break
             del self._quarantine[port]
+
+
+def source_towards(host: str) -> str:
+    """Our address that packets to `host` would come from; empty if there is no way to it.
+    Nothing is sent."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as udp:
+            udp.connect((host, 9))
+            return str(udp.getsockname()[0])
+    except OSError:
+        return ""

@@ -28,14 +28,14 @@ def is_unspecified(host: str) -> bool:
     return ip_version(host) is not None and ip_address(host).is_unspecified
 
 
-def offered_versions(offer: SessionDescription) -> frozenset[int]:
-    """By which its audio can be sent as c= says; empty if that says nothing."""
-    hosts = [offer.host_of(line) for line in offer.media if line.port and _is_audio(line)]
-    return frozenset(
-        version
-        for host in hosts
-        if host and not is_unspecified(host) and (version := ip_version(host))
-    )
+def offered_hosts(offer: SessionDescription) -> dict[int, str]:
+    """By IP version, where c= wants the audio; empty if that says nothing."""
+    found: dict[int, str] = {}
+    for line in offer.media:
+        host = offer.host_of(line) if line.port and _is_audio(line) else None
+        if host and not is_unspecified(host) and (version := ip_version(host)):
+            found.setdefault(version, host)
+    return found
 
 
 def endpoints(

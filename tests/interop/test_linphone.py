@@ -3,7 +3,9 @@
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +69,27 @@ def test_a_call_with_hold_and_keys(tmp_path: Path) -> None:
     # Silence is three bytes long.
     assert max(len(p.payload) for p in sent if held_at < p.arrived_at < resumed_at) < 10
     assert clear(words, heard_path) >= 1
+
+
+def both_ways(found: Mapping[str, Any]) -> bool:
+    """linphone is heard, and tells in its RTCP what it hears."""
+    media = found["media"]
+    return media["received"]["packets"] > 25 and media["sent"]["lost"] is not None
+
+
+@pytest.mark.interop("linphonec", "espeak-ng")
+@pytest.mark.matrix(59, peer="linphone")
+def test_a_phone_as_it_comes(tmp_path: Path) -> None:
+    """On a host that has an IPv6 address its SDP names that, though it signals by IPv4."""
+    words = speech.write(tmp_path / "words.wav", speech.samples(WORDS), 8000)
+    with Service(session__backend="echo") as service, Linphone(ipv6=True) as phone:
+        phone.command(f"call sip:agent@127.0.0.1:{service.sip_port}")
+        call_id = one_call(service)["id"]
+        phone.command(f"play {words}")
+        until(service, call_id, both_ways)
+        phone.command("terminate all")
+        ended = until(service, call_id, in_state("ended"))
+    assert (ended["end_reason"], ended["media"]["sent"]["lost"]) == ("remote_hangup", 0)
 
 
 @pytest.mark.interop("linphonec", "espeak-ng", "sox")

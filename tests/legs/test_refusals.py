@@ -70,6 +70,22 @@ def test_no_codec_in_common(caplog: pytest.LogCaptureFixture) -> None:
     assert line["levelname"] == "WARNING"
 
 
+def test_the_other_ip_version(caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere = b"c=IN IP6 fd00::2"
+
+    async def scenario(exchange: Exchange) -> None:
+        handset = await exchange.handset()
+        offer = sdp(handset.rtp_port).replace(f"c=IN IP4 {HOST}".encode(), elsewhere)
+        handset.send("INVITE", body=offer)
+        response = await handset.response(488)
+        assert response.headers.get("Warning") == '301 - "Incompatible network address formats"'
+        handset.send("ACK")
+
+    line = refused(caplog, scenario)
+    assert line["why"] == "the c= address is IPv6, and media here goes by IPv4"
+    assert line["change"].startswith("rtp.alternate_host: ")
+
+
 @pytest.mark.parametrize(
     ("srtp", "keys", "insecure", "change"),
     [

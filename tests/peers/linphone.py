@@ -16,8 +16,11 @@ class Linphone(Console):
         *,
         transport: Literal["udp", "tcp"] = "udp",
         encryption: Literal["none", "srtp"] = "none",
+        ipv6: bool = False,
+        ice: bool = False,
     ) -> None:
-        """`encryption` srtp: with keys in SDP, or not at all."""
+        """`encryption` srtp: with keys in SDP, or not at all. `ipv6`: as it comes: its SDP names an
+        IPv6 address where the host has one, whatever it signals by."""
         super().__init__("linphone")
         self._transport = transport
         home = self.home
@@ -29,10 +32,11 @@ class Linphone(Console):
             f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port=0\n"
             f"guess_hostname=0\nmedia_encryption={encryption}\n"
             f"media_encryption_mandatory={int(encryption != 'none')}\n"
-            "contact=sip:caller@127.0.0.1\nkeepalive_period=1000\nuse_ipv6=0\nipv6_migration_done=1\n[rtp]\n"
+            f"contact=sip:caller@127.0.0.1\nkeepalive_period=1000\nuse_ipv6={int(ipv6)}\nipv6_migration_done=1\n[rtp]\n"
             f"audio_rtp_port={31000 + os.getpid() % 2000 * 2}\n"
             "[video]\nenabled=0\ncapture=0\ndisplay=0\n[sound]\nechocancellation=0\n"
-            "[net]\nmtu=1300\nenable_nat_helper=0\n[misc]\nfile_transfer_server_url=\n"
+            "[net]\nmtu=1300\nenable_nat_helper=0\nnat_policy_ref=policy\n[nat_policy_0]\n"
+            f"ref=policy\nprotocols={'ice' if ice else ''}\n[misc]\nfile_transfer_server_url=\n"
             "[audio_codec_0]\nmime=PCMU\nrate=8000\nchannels=1\nenabled=1\n"
         )
         environment = {

@@ -5,7 +5,7 @@ import pytest
 from bridge.errors import SdpError
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.negotiation import Answer, accept_answer, answer, offer
-from bridge.sdp.reach import ip_version, offered_versions
+from bridge.sdp.reach import ip_version, offered_hosts
 
 V4, V6 = "192.0.2.200", "2001:db8::200"
 HEAD = "v=0\r\no=caller 3967 2990 IN IP6 fd00::2\r\ns=Talk\r\nc=IN IP6 fd00::2\r\nt=0 0\r\n"
@@ -80,18 +80,18 @@ def test_a_hold_of_the_other_version(address: str, hold: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "versions"),
+    ("text", "hosts"),
     [
-        (HEAD + AUDIO, {6}),
-        (HEAD + AUDIO + AUDIO + "c=IN IP4 192.0.2.2\r\n", {4, 6}),
-        (HEAD + AUDIO + "c=IN IP4 0.0.0.0\r\n", set()),
-        (HEAD + AUDIO + "c=IN IP4 phone.example\r\n", set()),
-        (HEAD + "m=video 4000 RTP/AVP 96\r\n", set()),
-        (HEAD + "m=audio 0 RTP/AVP 0\r\n", set()),
+        (HEAD + AUDIO, {6: "fd00::2"}),
+        (HEAD + AUDIO + AUDIO + "c=IN IP4 192.0.2.2\r\n", {6: "fd00::2", 4: "192.0.2.2"}),
+        (HEAD + AUDIO + "c=IN IP4 0.0.0.0\r\n", {}),
+        (HEAD + AUDIO + "c=IN IP4 phone.example\r\n", {}),
+        (HEAD + "m=video 4000 RTP/AVP 96\r\n", {}),
+        (HEAD + "m=audio 0 RTP/AVP 0\r\n", {}),
     ],
 )
-def test_the_versions_of_an_offer(text: str, versions: set[int]) -> None:
-    assert offered_versions(SessionDescription.parse(text)) == versions
+def test_the_hosts_of_an_offer(text: str, hosts: dict[int, str]) -> None:
+    assert offered_hosts(SessionDescription.parse(text)) == hosts
 
 
 def test_answers_too() -> None:

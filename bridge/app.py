@@ -40,7 +40,6 @@ from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
-from bridge.legs.webrtc_rungs import Rung, choose
 from bridge.media.clock import MediaClock
 from bridge.media.comfort import comfort_noise
 from bridge.media.plane import MediaPlane
@@ -159,16 +158,12 @@ async def running(
         metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
         metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
-        rung = await choose()
-        for each in Rung:
-            metrics.webrtc_rung.labels(each).set(each is rung)
         ice, told = tuple(config.webrtc.ice_servers), config.webrtc.advertised_address or None
         browsers = WebRtcLegs(
             plane=plane,
             ice_servers=ice,
             advertised_address=told,
             loopback=is_loopback(config.http.host),
-            rung=rung,
         )
         stack.push_async_callback(browsers.close)
         policy = call_policy(config, loop.time)

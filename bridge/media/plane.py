@@ -2,7 +2,8 @@
 
 A slot is 5 ms, and each call sends in one of the four phases of 20 ms. All G.711 calls of a slot
 share one decode and one resampler product, those of a phase one encode and one array of packets; a
-call's own work is to hand a frame over. Opus and G.722 have a state per call and go singly.
+call's own work is to hand a frame over. Opus and G.722 have a state per call and go singly. A phase
+takes what is worth sharing before the next one gets any.
 Calls may come and go inside callbacks: such changes take effect when the slot is over.
 """
 
@@ -21,6 +22,9 @@ from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
 
 PHASES = 4
+PHASE_ROOM = 16
+"""Calls in one phase before there are more of them: the half of what one product of numpy costs, or
+2 ms for Opus."""
 REPORT_INTERVAL = 5 * FRAMES_PER_SECOND * PHASES  # slots; RFC 3550 section 6.2's minimum
 REPORTED_FRAMES = REPORT_INTERVAL // PHASES
 FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
@@ -127,6 +131,8 @@ class MediaPlane:
         self._comfort = comfort
         self.on_busy: Callable[[], None] | None = None
         """Called when the first stream has come."""
+        self.on_heard: Callable[[], None] | None = None
+        """Called when a packet has come to a stream from which none waited."""
         self._phases = [_Phase() for _ in range(PHASES)]
         self._phase_of: dict[AudioStream, _Phase] = {}
         self._hearing = G711Hearing()
@@ -169,6 +175,22 @@ class MediaPlane:
         are time in which nothing was sent."""
         self._run((number,), now)
 
+    def hear(self, now: float) -> None:
+        """What has come since the last slot, before the next one."""
+        self._ticking = True
+        try:
+            self._hear(now, ())
+        finally:
+            self._ticking = False
+        self._settle()
+
+    def next_sending(self, number: int) -> int:
+        """The first slot from `number` on in which somebody sends; `number` if nobody ever does."""
+        for later in range(number, number + PHASES):
+            if self._phases[later % PHASES].streams:
+                return later
+        return number
+
     def _run(self, numbers: Iterable[int], now: float) -> None:
         self._ticking = True
         try:
@@ -183,15 +205,19 @@ class MediaPlane:
                 self._report(phase, now)
         finally:
             self._ticking = False
-        if self._arriving or self._leaving or self._changing:
-            self._settle()
+        self._settle()
 
     def _receive(self, phase: _Phase, now: float) -> None:
-        if not self._arrived and not phase.streams:
-            return
-        due, self._arrived = self._arrived, []
         # A call of which nothing came is asked once in 20 ms what stands in for it.
-        due += [each for each in phase.streams if not each.heard and not each.arrived]
+        silent = [each for each in phase.streams if not each.heard and not each.arrived]
+        if silent or self._arrived:
+            self._hear(now, silent)
+        for stream in phase.streams:
+            stream.heard = False
+
+    def _hear(self, now: float, silent: Iterable[AudioStream]) -> None:
+        due, self._arrived = self._arrived, []
+        due += silent
         batched: list[AudioStream] = []
         for stream in due:
             stream.arrived = False
@@ -205,8 +231,6 @@ class MediaPlane:
                 row.receive(now)
         if batched:
             self._hearing.receive(batched, now)
-        for stream in phase.streams:
-            stream.heard = False
 
     def _report(self, phase: _Phase, now: float) -> None:
         for stream in self._reports[self._number % REPORT_INTERVAL]:
@@ -218,6 +242,8 @@ class MediaPlane:
                 stream.wire.send_rtcp(stream.sender_report(timestamp, now))
 
     def _settle(self) -> None:
+        if not (self._arriving or self._leaving or self._changing):
+            return
         arriving, self._arriving = self._arriving, []
         leaving, self._leaving = self._leaving, []
         changing, self._changing = self._changing, []
@@ -253,7 +279,7 @@ class MediaPlane:
         stream.comfort = self._comfort
         stream.on_changed = self._changed
         stream.on_arrived = self._arrived_at
-        place, phase = min(enumerate(self._phases), key=lambda each: len(each[1].streams))
+        place, phase = self._emptiest()
         phase.add(stream)
         self._phase_of[stream] = phase
         self._place(stream, phase)
@@ -265,8 +291,15 @@ class MediaPlane:
         if len(self._phase_of) == 1 and self.on_busy is not None:
             self.on_busy()
 
+    def _emptiest(self) -> tuple[int, _Phase]:
+        phases = list(enumerate(self._phases))
+        roomy = (each for each in phases if 0 < len(each[1].streams) < PHASE_ROOM)
+        return next(roomy, None) or min(phases, key=lambda each: len(each[1].streams))
+
     def _arrived_at(self, stream: AudioStream) -> None:
         self._arrived.append(stream)
+        if self.on_heard is not None:
+            self.on_heard()
 
     def _place(self, stream: AudioStream, phase: _Phase) -> None:
         inbound = stream.inbound

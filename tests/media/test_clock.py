@@ -1,32 +1,56 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from socket import socketpair
 from typing import Any
 
 import pytest
 
-from bridge.media.clock import ClockStats, MediaClock
+from bridge.media.clock import FEW, MANY_DATAGRAMS, ClockStats, MediaClock
 from tests.virtual import VirtualLoop
 
 
 class Plane:
-    """Notes its slots; `work` may stall the loop or raise."""
+    """Notes its slots; `work` may stall the loop or raise. Phase 3 is the one that sends."""
 
     def __init__(self, loop: VirtualLoop, work: Callable[[int], float] = lambda _: 0.0) -> None:
         self.on_busy: Callable[[], None] | None = None
+        self.on_heard: Callable[[], None] | None = None
         self.loop = loop
         self.work = work
-        self.calls = 1
+        self.calls = FEW + 1
+        self.port, self.peer = socketpair()
+        self.port.setblocking(False)
+        self.heard: list[float] = []
         self.slots: list[tuple[int, float]] = []
         self.polls = 0
 
     def __len__(self) -> int:
         return self.calls
 
+    def fileno(self) -> int:
+        return self.port.fileno()
+
     def poll(self, now: float) -> int:
         assert now == self.loop.time()
         self.polls += 1
-        return 0
+        try:
+            count = len(self.port.recv(1000))
+        except BlockingIOError:
+            return 0
+        if self.on_heard is not None:
+            self.on_heard()
+        return count
+
+    def hear(self, now: float) -> None:
+        self.heard.append(round(now - 1000.0, 6))
+
+    def next_sending(self, number: int) -> int:
+        return number + (3 - number) % 4
+
+    def close(self) -> None:
+        self.port.close()
+        self.peer.close()
 
     def slot(self, number: int, now: float) -> None:
         assert self.polls
@@ -53,6 +77,7 @@ def run(work: Callable[[int], float], seconds: float) -> tuple[MediaClock, Plane
         slots = len(plane.slots)
         await asyncio.sleep(1)
         assert len(plane.slots) == slots
+        plane.close()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
@@ -116,7 +141,7 @@ def test_it_rests_while_there_are_no_calls() -> None:
         clock.start()
         await asyncio.sleep(1)
         assert plane.polls == 0
-        plane.calls = 1
+        plane.calls = FEW + 1
         assert plane.on_busy is not None
         plane.on_busy()
         plane.on_busy()
@@ -125,11 +150,12 @@ def test_it_rests_while_there_are_no_calls() -> None:
         plane.calls = 0
         await asyncio.sleep(1)
         assert len(plane.slots) == 11
-        plane.calls = 1
+        plane.calls = FEW + 1
         plane.on_busy()
         await asyncio.sleep(0.1)
         await clock.close()
         assert plane.on_busy is None
+        plane.close()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
@@ -160,8 +186,86 @@ def test_a_slot_that_fails_does_not_stop_the_clock() -> None:
         clock.start()
         await asyncio.sleep(0.051)
         await clock.close()
+        plane.close()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
     assert len(plane.slots) == 10
     assert [type(failure["exception"]) for failure in failures] == [ArithmeticError]
+
+
+def few(scenario: Callable[[Plane], Awaitable[None]]) -> tuple[MediaClock, Plane]:
+    loop = VirtualLoop()
+    plane = Plane(loop)
+    plane.calls = FEW
+    clock = MediaClock(plane, plane)
+
+    async def main() -> None:
+        clock.start()
+        await scenario(plane)
+        await clock.close()
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.1)
+        plane.close()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+    return clock, plane
+
+
+def test_few_calls_wake_it_to_send_and_when_packets_come() -> None:
+    async def scenario(plane: Plane) -> None:
+        await asyncio.sleep(0.021)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.03)
+        assert plane.polls == 3
+
+    clock, plane = few(scenario)
+    assert plane.slots == [(3, 0.015), (7, 0.035)]
+    assert plane.heard == [0.021]
+    assert clock.stats.skipped == 0
+
+
+def test_more_calls_are_polled_in_every_slot_again() -> None:
+    async def scenario(plane: Plane) -> None:
+        await asyncio.sleep(0.016)
+        plane.calls = FEW + 1
+        await asyncio.sleep(0.035)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.001)
+        assert plane.on_heard is None
+        plane.calls = FEW
+        await asyncio.sleep(0.005)
+        assert plane.on_heard is not None
+
+    _, plane = few(scenario)
+    assert plane.numbers == [3, 7, 8, 9, 10, 11]
+    assert plane.heard == []
+
+
+def test_a_flood_at_a_few_calls_waits_until_somebody_sends() -> None:
+    async def scenario(plane: Plane) -> None:
+        await asyncio.sleep(0.016)
+        plane.peer.send(b"x" * (MANY_DATAGRAMS + 1))
+        await asyncio.sleep(0.001)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.01)
+        assert plane.polls == 2
+        await asyncio.sleep(0.01)
+        assert plane.polls == 3
+
+    _, plane = few(scenario)
+    assert plane.numbers == [3, 7]
+
+
+def test_no_calls_at_all_are_not_woken() -> None:
+    async def scenario(plane: Plane) -> None:
+        await asyncio.sleep(0.016)
+        plane.calls = 0
+        await asyncio.sleep(0.03)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.03)
+
+    _, plane = few(scenario)
+    assert plane.numbers == [3, 7]
+    assert plane.polls == 2

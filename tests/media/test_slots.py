@@ -1,5 +1,7 @@
 """Slots of 5 ms: when calls are heard and told."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from bridge.audio.codecs import OPUS, PCMA, PCMU, Codec
 from bridge.audio.frames import Pcm
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.tones import sine
-from bridge.media.plane import PHASES, MediaPlane
+from bridge.media.plane import PHASE_ROOM, PHASES, MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
 
@@ -45,9 +47,11 @@ class Line:
 
 
 @CODECS
-def test_calls_are_spread_over_the_phases_and_send_once_in_each(codec: Codec) -> None:
+def test_a_phase_is_filled_before_the_next_and_each_call_sends_once_in_its_own(
+    codec: Codec,
+) -> None:
     plane = MediaPlane()
-    lines = [Line(plane, codec) for _ in range(8)]
+    lines = [Line(plane, codec) for _ in range(2 * PHASE_ROOM + 1)]
     slots: dict[int, list[int]] = {}
     for number in range(1, 41):
         before = [len(line.sent) for line in lines]
@@ -56,26 +60,63 @@ def test_calls_are_spread_over_the_phases_and_send_once_in_each(codec: Codec) ->
             if len(line.sent) > before[place]:
                 slots.setdefault(place, []).append(number)
     assert all(np.diff(each).tolist() == [PHASES] * 9 for each in slots.values())
-    assert sorted(each[0] % PHASES for each in slots.values()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    phases = Counter(each[0] % PHASES for each in slots.values())
+    assert sorted(phases.values()) == [1, PHASE_ROOM, PHASE_ROOM]
     for line in lines:
         numbers = [packet.sequence_number for packet in line.sent]
         assert np.diff(numbers).tolist() == [1] * 9
         assert not any(packet.marker for packet in line.sent)
 
 
+def sending(plane: MediaPlane, lines: list[Line]) -> list[int]:
+    """How many send in each of the four slots that come."""
+    counts = []
+    for number in range(5, 9):
+        before = sum(len(line.sent) for line in lines)
+        plane.slot(number, number * SLOT_S)
+        counts.append(sum(len(line.sent) for line in lines) - before)
+    return counts
+
+
+def test_calls_beyond_the_room_of_all_phases_are_spread_over_them() -> None:
+    plane = MediaPlane()
+    lines = [Line(plane) for _ in range(PHASES * (PHASE_ROOM + 2))]
+    assert sending(plane, lines) == [PHASE_ROOM + 2] * PHASES
+
+
 def test_phases_that_emptied_are_filled_first() -> None:
     plane = MediaPlane()
-    lines = [Line(plane) for _ in range(8)]
+    lines = [Line(plane) for _ in range(PHASES * PHASE_ROOM)]
     plane.tick(0.0)
     for line in lines[:2]:
         plane.remove(line.stream)
     more = [Line(plane), Line(plane)]
-    sending = []
-    for number in range(5, 9):
-        before = sum(len(line.sent) for line in lines[2:] + more)
-        plane.slot(number, number * SLOT_S)
-        sending.append(sum(len(line.sent) for line in lines[2:] + more) - before)
-    assert sending == [2, 2, 2, 2]
+    assert sending(plane, lines[2:] + more) == [PHASE_ROOM] * PHASES
+
+
+def test_the_next_slot_in_which_somebody_sends() -> None:
+    plane = MediaPlane()
+    assert plane.next_sending(5) == 5
+    first = Line(plane)
+    assert [plane.next_sending(number) for number in (4, 5, 6, 7, 8)] == [4, 8, 8, 8, 8]
+    plane.slot(4, 0.02)
+    assert len(first.sent) == 1
+
+
+@CODECS
+def test_packets_are_heard_between_slots_and_asked_for_only_once(codec: Codec) -> None:
+    plane = MediaPlane()
+    line = Line(plane, codec)
+    woken: list[int] = []
+    plane.on_heard = lambda: woken.append(1)
+    for number in range(1, 101):
+        now = number * 4 * SLOT_S
+        line.speak(now - 0.008)
+        plane.hear(now - 0.008)
+        assert len(line.heard) == number
+        plane.slot(number * 4, now)
+    assert len(line.heard) == len(woken) == 100
+    assert line.stream.stats.concealed == 0
 
 
 @CODECS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, assert_never, cast, runtime_checkable
+from typing import Any, assert_never
 
 import msgspec
 
@@ -22,7 +22,6 @@ from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
-from bridge.realtime.extras import digits_unavailable, keys_to_press, too_many_digits
 from bridge.realtime.options import CALL_TOOLS
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
@@ -36,6 +35,7 @@ from bridge.sessions.clients import (
     Clients,
     SidebandClient,
 )
+from bridge.sessions.digits import press
 from bridge.sessions.last_word import LastWord
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import asked, heard, responded
@@ -50,13 +50,6 @@ MEAN_WAIT_MS = 10.0
 SAYS_AT_MOST_S = 60.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-@runtime_checkable
-class DigitSender(Protocol):
-    """A stream that can press keys; it raises ValueError when it has enough to press already."""
-
-    def send_digits(self, digits: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +257,7 @@ class Session:
 
     def send_digits(self, digits: str) -> None:
         """Raises RequestError."""
-        if not isinstance(stream := cast(object, self._stream), DigitSender):
-            raise digits_unavailable()
-        try:
-            stream.send_digits(keys_to_press(digits))
-        except ValueError:
-            raise too_many_digits() from None
+        press(self._stream, digits)
 
     def inform(self, text: str) -> None:
         """Something happened to the call that the model should speak to."""

@@ -68,10 +68,15 @@ class SpeechStopped:
     audio_ms: int
 
 
+Logprobs = tuple[Mapping[str, Any], ...]
+"""Of the tokens heard: `token`, `logprob` and `bytes` of each; none where they are not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class TranscriptDelta:
     item_id: ItemId
     delta: str
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class TranscriptCompleted:
     item_id: ItemId
     transcript: str
     audio_s: float
+    logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)

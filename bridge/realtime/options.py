@@ -244,7 +244,8 @@ transcription: Reader = record(
 noise_reduction: Reader = record(
     {"type": nullable(one_of("near_field", "far_field")), "strength": nullable(decimal(0, 10))},
 )
-include: Reader = array_of(one_of("item.input_audio_transcription.logprobs"), most=8)
+LOGPROBS = "item.input_audio_transcription.logprobs"
+include: Reader = array_of(one_of(LOGPROBS), most=8)
 
 
 def metadata(value: Any, path: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import Coded, ConfigChanged, Output, Pcm, PushAudio, SendDigits
 from bridge.realtime.playback import Playback
 from bridge.realtime.response_config import read_response
+from bridge.realtime.server_events import Logprobs
 from bridge.realtime.session_config import SessionConfig
 from bridge.realtime.tool_servers import ToolServers
 from bridge.realtime.turns import Turns
@@ -355,11 +356,13 @@ class RealtimeServer:
         if self._config.type == "realtime" and not self._over:
             self._generation.start_or_owe(lambda: session_response(self._config))
 
-    def transcript_delta(self, item_id: str, delta: str) -> None:
-        self._turns.transcript_delta(item_id, well_formed(delta))
+    def transcript_delta(self, item_id: str, delta: str, logprobs: Logprobs = ()) -> None:
+        self._turns.transcript_delta(item_id, well_formed(delta), logprobs)
 
-    def transcript_completed(self, item_id: str, transcript: str, audio_s: float) -> None:
-        self._turns.transcript_completed(item_id, well_formed(transcript), audio_s)
+    def transcript_completed(
+        self, item_id: str, transcript: str, audio_s: float, logprobs: Logprobs = ()
+    ) -> None:
+        self._turns.transcript_completed(item_id, well_formed(transcript), audio_s, logprobs)
 
     def transcript_failed(self, item_id: str, message: str) -> None:
         self._turns.transcript_failed(item_id, message)

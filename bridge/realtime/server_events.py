@@ -5,6 +5,8 @@ from typing import Any
 
 Event = dict[str, Any]
 Wire = Mapping[str, Any]
+Logprobs = tuple[Wire, ...]
+"""Of each token that was heard; told only to sessions that include them."""
 
 
 def session_created(session: Wire) -> Event:
@@ -65,17 +67,20 @@ def item_deleted(item_id: str) -> Event:
     return {"type": "conversation.item.deleted", "item_id": item_id}
 
 
-def transcription_delta(item_id: str, content_index: int, delta: str) -> Event:
+def transcription_delta(
+    item_id: str, content_index: int, delta: str, logprobs: Logprobs = ()
+) -> Event:
     return {
         "type": "conversation.item.input_audio_transcription.delta",
         "item_id": item_id,
         "content_index": content_index,
         "delta": delta,
+        **({"logprobs": logprobs} if logprobs else {}),
     }
 
 
 def transcription_completed(
-    item_id: str, content_index: int, transcript: str, seconds: float
+    item_id: str, content_index: int, transcript: str, seconds: float, logprobs: Logprobs = ()
 ) -> Event:
     return {
         "type": "conversation.item.input_audio_transcription.completed",
@@ -83,6 +88,7 @@ def transcription_completed(
         "content_index": content_index,
         "transcript": transcript,
         "usage": {"type": "duration", "seconds": seconds},
+        **({"logprobs": logprobs} if logprobs else {}),
     }
 
 

@@ -10,8 +10,10 @@ from bridge.realtime.conversation import Conversation
 from bridge.realtime.errors import buffer_full, commit_empty
 from bridge.realtime.input_buffer import CAP_MS, InputBuffer
 from bridge.realtime.items import Item, Part, Words, user_audio
+from bridge.realtime.options import LOGPROBS
 from bridge.realtime.outbox import Outbox
 from bridge.realtime.outputs import Pcm, Transcribe
+from bridge.realtime.server_events import Logprobs
 from bridge.realtime.session_config import SessionConfig
 
 SHORTEST_COMMIT_MS = 100
@@ -35,6 +37,7 @@ class Turns:
         self._buffer = InputBuffer(idle_ms=0, holding=False)
         self._speech: ItemId | None = None
         self._transcribing = False
+        self._weighing = False
         self.configure(config)
 
     @property
@@ -49,6 +52,7 @@ class Turns:
         """Speech under way survives another detector, but not the lack of one."""
         # There is nothing else that a transcription session could be for.
         self._transcribing = config.transcription is not None or config.type == "transcription"
+        self._weighing = LOGPROBS in (config.include or ())
         detection = config.turn_detection
         if detection is None:
             self._speech = None
@@ -126,17 +130,23 @@ class Turns:
         if untold:
             self._outbox.put(Transcribe(item.id, np.frombuffer(untold, np.int16)))
 
-    def transcript_delta(self, item_id: str, delta: str) -> None:
+    def transcript_delta(self, item_id: str, delta: str, logprobs: Logprobs) -> None:
         if self._transcribing and (found := self._audio_of(item_id)) is not None:
-            self._outbox.send(events.transcription_delta(item_id, found[0], delta))
+            sure = logprobs if self._weighing else ()
+            self._outbox.send(events.transcription_delta(item_id, found[0], delta, sure))
 
-    def transcript_completed(self, item_id: str, transcript: str, audio_s: float) -> None:
+    def transcript_completed(
+        self, item_id: str, transcript: str, audio_s: float, logprobs: Logprobs
+    ) -> None:
         if (found := self._audio_of(item_id)) is None:
             return
         index, part = found
         part.words = Words(transcript)
         if self._transcribing:
-            self._outbox.send(events.transcription_completed(item_id, index, transcript, audio_s))
+            sure = logprobs if self._weighing else ()
+            self._outbox.send(
+                events.transcription_completed(item_id, index, transcript, audio_s, sure)
+            )
 
     def transcript_failed(self, item_id: str, message: str) -> None:
         if self._transcribing and (found := self._audio_of(item_id)) is not None:

@@ -14,10 +14,10 @@ def heard(server: RealtimeServer, event: base.ListeningEvent, now: float, *, ans
             server.speech_started(audio_ms, now)
         case base.SpeechStopped(audio_ms):
             server.speech_stopped(audio_ms, now, answer=answer)
-        case base.TranscriptDelta(item_id, delta):
-            server.transcript_delta(item_id, delta)
-        case base.TranscriptCompleted(item_id, transcript, audio_s):
-            server.transcript_completed(item_id, transcript, audio_s)
+        case base.TranscriptDelta(item_id, delta, logprobs):
+            server.transcript_delta(item_id, delta, logprobs)
+        case base.TranscriptCompleted(item_id, transcript, audio_s, logprobs):
+            server.transcript_completed(item_id, transcript, audio_s, logprobs)
         case base.TranscriptFailed(item_id, message):
             server.transcript_failed(item_id, message)
         case _:

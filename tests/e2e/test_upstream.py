@@ -27,6 +27,9 @@ from tests.peers.upstream_rules import Fault, FaultKind
 
 pytestmark = pytest.mark.e2e
 
+HEARD = "conversation.item.input_audio_transcription"
+LOGPROBS = "item.input_audio_transcription.logprobs"
+
 
 def play(
     scenario: Callable[[Stage], Awaitable[None]],
@@ -58,12 +61,18 @@ def test_a_turn_and_what_a_sideband_sees(conforms: Callable[[dict[str, Any]], No
     async def scenario(stage: Stage) -> None:
         phone = await stage.call()
         async with stage.sideband() as sideband:
+            hearing = {"input": {"transcription": {"model": "whisper-1"}}}
+            asked = {"type": "realtime", "audio": hearing, "include": [LOGPROBS]}
+            await sideband.send("session.update", session=asked)
             await Conversation(phone).turn()
             phone.hangup()
             await sideband.ended()
         await phone.close()
         for event in sideband.events:
             conforms(event)
+        heard = await sideband.wait_for(f"{HEARD}.completed")
+        assert heard["transcript"] == "turn 1"
+        assert heard["logprobs"] == [{"token": "turn", "logprob": -0.25, "bytes": [*b"turn"]}]
         for kind in (
             "session.created",
             "input_audio_buffer.speech_started",

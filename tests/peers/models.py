@@ -10,6 +10,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
 import threading
 import wave
@@ -36,6 +37,7 @@ WORD_S = 0.3
 CHARACTER_S = 0.04  # of speech
 PIECE_S = 0.1
 TONE_HZ = 440.0
+LOGPROBS = "item.input_audio_transcription.logprobs"
 
 Sound = NDArray[np.int16]
 
@@ -95,6 +97,12 @@ def voiced_s(sound: Sound, rate: int) -> float:
         return 0.0
     blocks = sound[: len(sound) - len(sound) % block].reshape(-1, block).astype(np.float64)
     return float((np.sqrt((blocks**2).mean(axis=1)) > LOUD).sum()) * BLOCK_S
+
+
+def weighed(words: str) -> list[dict[str, Any]]:
+    """A token of each word, and of each the same doubt."""
+    tokens = re.findall(r"\s*\S+", words)
+    return [{"token": t, "logprob": -0.25, "bytes": list(t.encode())} for t in tokens]
 
 
 def tone(seconds: float, rate: int) -> Sound:
@@ -162,7 +170,10 @@ class _Application:
         await asyncio.sleep(self.knobs.transcript_s)
         if fault is not None:
             return StreamingResponse(_broken(b'{"te'), media_type="application/json")
-        return JSONResponse({"text": self.knobs.words})
+        heard: dict[str, Any] = {"text": self.knobs.words}
+        if fields.get("include[]") == "logprobs":
+            heard["logprobs"] = weighed(self.knobs.words)
+        return JSONResponse(heard)
 
     async def _speak(self, request: Request) -> Response:
         fields = await request.json()
@@ -285,7 +296,7 @@ class _Hearing:
             return
         await asyncio.sleep(self._knobs.transcript_s)
         await self._tell(len(self._words))
-        await self._transcription("completed", transcript=self._knobs.words)
+        await self._transcription("completed", self._knobs.words)
 
     @property
     def _words(self) -> list[str]:
@@ -293,11 +304,14 @@ class _Hearing:
 
     async def _tell(self, count: int) -> None:
         for word in self._words[self._told : count]:
-            await self._transcription("delta", delta=f" {word}" if self._told else word)
+            await self._transcription("delta", word if not self._told else f" {word}")
             self._told += 1
 
-    async def _transcription(self, kind: str, **fields: Any) -> None:
+    async def _transcription(self, kind: str, words: str) -> None:
         name = f"conversation.item.input_audio_transcription.{kind}"
+        fields: dict[str, Any] = {"delta" if kind == "delta" else "transcript": words}
+        if LOGPROBS in self._asked.fields["session"].get("include", ()):
+            fields["logprobs"] = weighed(words)
         await self._send(name, item_id="item_1", content_index=0, **fields)
 
     async def _error(self, message: str) -> None:

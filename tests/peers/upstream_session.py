@@ -29,6 +29,7 @@ ONSET_MS = 60
 SILENCE_MS = 300
 PREFIX_MS = 200
 CHUNK_MS = 100
+LOGPROBS = "item.input_audio_transcription.logprobs"
 
 STRUCTURE = frozenset(
     (
@@ -315,11 +316,14 @@ class Conversation:
             await self.send("conversation.item.done", item=item, previous_item_id=None)
         transcription = self.session.config.get("audio", {}).get("input", {}).get("transcription")
         if transcription or not self.rules.commits:
+            sure = [{"token": "turn", "logprob": -0.25, "bytes": list(b"turn")}]
+            included = LOGPROBS in (self.session.config.get("include") or ())
             await self.send(
                 "conversation.item.input_audio_transcription.completed",
                 item_id=item_id,
                 content_index=0,
                 transcript=f"turn {self._turns}",
+                **({"logprobs": sure} if included else {}),
                 usage={"type": "duration", "seconds": 1.0},
             )
 

@@ -54,6 +54,33 @@ def test_the_session_is_told_as_what_it_is(playbook: MakePlaybook) -> None:
     assert book.order(ConfigChanged)
 
 
+SURE = ({"token": "yes", "logprob": -0.25, "bytes": list(b"yes")},)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_how_sure_the_recogniser_is_goes_to_who_asked(
+    playbook: MakePlaybook,
+    asks: bool,
+) -> None:
+    include = ["item.input_audio_transcription.logprobs"] if asks else None
+    book = playbook(session={**LISTENING, "include": include})
+    book.speak()
+    item_id = book.order(Transcribe).item_id
+    book.events.clear()
+    book.server.transcript_delta(item_id, "yes", SURE)
+    book.server.transcript_completed(item_id, "yes", 0.4, SURE)
+    book.server.transcript_delta(item_id, "no")
+    book.pump()
+    assert [event.get("logprobs") for event in book.events] == (
+        [SURE, SURE, None] if asks else [None] * 3
+    )
+    book >> {"type": "session.update", "session": {**LISTENING, "include": None}}
+    book.events.clear()
+    book.server.transcript_delta(item_id, "yes", SURE)
+    book.pump()
+    assert "logprobs" not in book.events[0]
+
+
 @pytest.mark.parametrize(
     ("event", "param"),
     [

@@ -39,6 +39,7 @@ from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.speaking import Clock, Prompt, Speaker, estimate
 from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.backends.cascade.timings import TurnTimes
+from bridge.backends.weighed import weights
 from bridge.errors import BackendError, BridgeError
 from bridge.ids import ItemId, ResponseId
 from bridge.tasks import TaskOwner
@@ -119,7 +120,7 @@ class CascadeBackend:
 
     def configure(self, config: Mapping[str, Any]) -> None:
         listening = (config.get("audio") or {}).get("input") or {}
-        self._wanted = Wanted.parse(listening.get("transcription"))
+        self._wanted = Wanted.parse(config)
         if self._ear is not None:
             self._ear.wanted = self._wanted
             self._ear.configure(listening.get("turn_detection"))
@@ -213,7 +214,8 @@ class CascadeBackend:
         except BridgeError as error:
             self._send(TranscriptFailed(heard.item_id, error.message))
         else:
-            self._send(TranscriptCompleted(heard.item_id, words, len(heard.pcm) / MODEL_RATE))
+            length_s = len(heard.pcm) / MODEL_RATE
+            self._send(TranscriptCompleted(heard.item_id, words, length_s, weights([words])))
         finally:
             if turn is not None and turn.heard_at is None:
                 turn.heard_at = self._loop.time()
@@ -236,14 +238,15 @@ class CascadeBackend:
             return await self._parts.transcribe(heard.pcm, heard.hints, self._wanted)
 
     async def _finish(self, item_id: ItemId, streamed: Streamed) -> str:
-        told = "".join(streamed.heard)
-        if told:
-            self._send(TranscriptDelta(item_id, told))
+        told = len(streamed.heard)
+        self._tell_pieces(item_id, streamed.heard)
         words = await streamed.utterance.finish()
-        rest = "".join(streamed.heard)[len(told) :]
-        if rest:
-            self._send(TranscriptDelta(item_id, rest))
+        self._tell_pieces(item_id, streamed.heard[told:])
         return words
+
+    def _tell_pieces(self, item_id: ItemId, heard: Sequence[str]) -> None:
+        if delta := "".join(heard):
+            self._send(TranscriptDelta(item_id, delta, weights(heard)))
 
     # Speaking
 

@@ -17,6 +17,7 @@ from bridge.tasks import TaskOwner
 log = logging.getLogger(__name__)
 
 PROGRAM = "bridge.backends.cascade.stt_program"
+LOGPROBS = "item.input_audio_transcription.logprobs"  # among what a session includes
 MAX_WAITING = 64  # utterances; at 50 ms each the last waits three seconds
 JOB_TIMEOUT_S = 30.0
 
@@ -37,16 +38,19 @@ class Wanted:
 
     language: str = ""
     prompt: str = ""
+    logprobs: bool = False
+    """Wants to know how sure the recogniser is: of one that can tell, words are `Weighed`."""
 
     @classmethod
-    def parse(cls, transcription: Mapping[str, Any] | None) -> "Wanted":
-        """From a validated `audio.input.transcription`."""
-        fields = transcription or {}
+    def parse(cls, session: Mapping[str, Any]) -> "Wanted":
+        """From a session object."""
+        listening = (session.get("audio") or {}).get("input") or {}
+        fields = listening.get("transcription") or {}
         languages = fields.get("languages") or ()
         language = fields.get("language") or (next(iter(languages)) if len(languages) == 1 else "")
         keywords = ", ".join(fields.get("keywords") or ())
         prompt = " ".join(filter(None, (fields.get("prompt"), keywords)))
-        return cls(str(language), prompt)
+        return cls(str(language), prompt, LOGPROBS in (session.get("include") or ()))
 
 
 class SpeechToText(Protocol):

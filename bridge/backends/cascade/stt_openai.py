@@ -9,6 +9,7 @@ from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.http import ModelServer, Transport, media_type
 from bridge.backends.cascade.settings import SttSettings
 from bridge.backends.cascade.stt import Hints, Wanted
+from bridge.backends.weighed import Logprob, Weighed, told
 from bridge.errors import BackendError, ConfigError
 
 RATE = 16_000  # what recognisers run at; a third fewer bytes to send
@@ -31,6 +32,7 @@ def need_base_url(base_url: str, setting: str) -> str:
 
 class _Words(msgspec.Struct):
     text: str
+    logprobs: list[Logprob] | None = None
 
 
 class HttpSpeechToText:
@@ -59,6 +61,7 @@ class HttpSpeechToText:
             "response_format": "json",
             "language": wanted.language or self._settings.language,
             "prompt": prompt_of(hints, wanted),
+            "include[]": "logprobs" if wanted.logprobs else "",
         }
         resampler = Resampler(MODEL_RATE, RATE)
         sound = to_wav(np.concatenate((resampler.process(pcm), resampler.flush())), RATE)
@@ -72,9 +75,10 @@ class HttpSpeechToText:
         if kind == "text/plain":
             return body.decode("utf-8", "replace").strip()
         try:
-            return msgspec.json.decode(body, type=_Words).text.strip()
+            words = msgspec.json.decode(body, type=_Words)
         except msgspec.MsgspecError as error:
             raise BackendError("the speech recogniser sent no transcript") from error
+        return Weighed(words.text.strip(), told(words.logprobs))
 
     async def close(self) -> None:
         await self._server.close()

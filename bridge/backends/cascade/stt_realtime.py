@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -14,8 +15,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.settings import SttSettings
-from bridge.backends.cascade.stt import Hints, Utterance, Wanted
+from bridge.backends.cascade.stt import LOGPROBS, Hints, Utterance, Wanted
 from bridge.backends.cascade.stt_openai import need_base_url, prompt_of
+from bridge.backends.weighed import Logprob, Weighed, told
 from bridge.errors import BackendError
 from bridge.tasks import TaskOwner
 
@@ -40,6 +42,7 @@ class _Event(msgspec.Struct):
     type: str
     delta: str = ""
     transcript: str = ""
+    logprobs: list[Logprob] | None = None
     error: dict[str, Any] | None = None
 
 
@@ -68,7 +71,7 @@ class RealtimeSpeechToText:
         return _Streamed(self._tasks, self._settings, self._url, wanted, on_delta)
 
     async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted = Wanted()) -> str:
-        wanted = Wanted(wanted.language, prompt_of(hints, wanted))
+        wanted = replace(wanted, prompt=prompt_of(hints, wanted))
         utterance = self.listen(wanted, lambda _: None)
         utterance.push(pcm)
         return await utterance.finish()
@@ -168,7 +171,9 @@ class _Streamed:
             "transcription": {name: value for name, value in fields.items() if value},
             "turn_detection": None,
         }
-        session = {"type": "transcription", "audio": {"input": listening}}
+        session: dict[str, Any] = {"type": "transcription", "audio": {"input": listening}}
+        if self._wanted.logprobs:
+            session["include"] = [LOGPROBS]
         return {"type": "session.update", "session": session}
 
     async def _send(self, socket: ClientConnection) -> None:
@@ -189,10 +194,11 @@ class _Streamed:
             except msgspec.MsgspecError as error:
                 raise BackendError("the speech recogniser sent no event") from error
             if event.type == DELTA:
-                self._on_delta(event.delta)
+                self._on_delta(Weighed(event.delta, told(event.logprobs)))
             elif event.type == COMPLETED:
                 if not self._words.done():
-                    self._words.set_result(event.transcript.strip())
+                    words = event.transcript.strip()
+                    self._words.set_result(Weighed(words, told(event.logprobs)))
                 return
             elif event.type in (FAILED, "error"):
                 message = (event.error or {}).get("message", "it does not say why")

@@ -16,6 +16,7 @@ from bridge.backends.upstream.pulse import Due, Finding, Pulse
 from bridge.backends.upstream.responses import Responses
 from bridge.backends.upstream.session import SessionSync, as_history, format_name
 from bridge.backends.upstream.talk import ChannelOwner, Talk
+from bridge.backends.weighed import told
 from bridge.ids import ItemId, ResponseId
 
 log = logging.getLogger(__name__)
@@ -279,7 +280,8 @@ class Channel:
 
     def _transcript_delta(self, event: Event) -> None:
         if (item_id := self._mirror.ours(event.item_id)) is not None and event.delta:
-            self._talk.emit(base.TranscriptDelta(ItemId(item_id), event.delta))
+            heard = base.TranscriptDelta(ItemId(item_id), event.delta, told(event.logprobs))
+            self._talk.emit(heard)
 
     def _transcript_completed(self, event: Event) -> None:
         talk, text = self._talk, event.transcript or ""
@@ -287,7 +289,8 @@ class Channel:
         if not text and item_id == talk.turn_item and not self._dialect.commits:
             talk.answer_owed = False  # there was nothing to answer
         if item_id:
-            talk.emit(base.TranscriptCompleted(item_id, text, talk.lengths.pop(item_id, 0.0)))
+            length_s, sure = talk.lengths.pop(item_id, 0.0), told(event.logprobs)
+            talk.emit(base.TranscriptCompleted(item_id, text, length_s, sure))
 
     def _transcript_failed(self, event: Event) -> None:
         if (item_id := self._mirror.ours(event.item_id)) is not None:

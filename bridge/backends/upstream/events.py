@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pybase64
 
+from bridge.backends.weighed import Logprob
 from bridge.errors import PeerError
 
 RENAMED = {
@@ -83,6 +84,7 @@ class Event(msgspec.Struct):
     session: Session | None = None
     error: Fault | None = None
     rate_limits: list[dict[str, Any]] | None = None
+    logprobs: list[Logprob] | None = None
 
 
 _head = msgspec.json.Decoder(_Head).decode

@@ -11,6 +11,7 @@ from bridge.backends.cascade.http import ServerRefused, may_pass
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings, SttSettings
 from bridge.backends.cascade.stt import Hints, Wanted
+from bridge.backends.weighed import weights
 from bridge.errors import BackendError
 from tests.peers.models import Fault, ModelServers, tone
 
@@ -72,6 +73,25 @@ def test_what_the_session_knows_is_told_to_the_server() -> None:
         first, second = server.asked
     assert (first.fields["language"], first.fields["prompt"]) == ("fr", "Noms: Dupont.")
     assert (second.fields["language"], second.fields["prompt"]) == ("de", "sales, support")
+
+
+def test_how_sure_it_is_is_asked_only_if_it_is_wanted() -> None:
+    heard: list[str] = []
+
+    async def use(parts: Parts) -> None:
+        heard.append(await parts.transcribe(spoken(), None, Wanted(logprobs=True)))
+        heard.append(await parts.transcribe(spoken(), None, Wanted()))
+
+    with ModelServers() as server:
+        with_parts(server, use)
+        first, second = server.asked
+    assert first.fields["include[]"] == "logprobs"
+    assert "include[]" not in second.fields
+    assert heard[0] == heard[1]
+    tokens = weights(heard[:1])
+    assert "".join(each["token"] for each in tokens) == heard[0]
+    assert tokens[0] == {"token": "what", "logprob": -0.25, "bytes": list(b"what")}
+    assert weights(heard[1:]) == ()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.settings import SttSettings
 from bridge.backends.cascade.stt import Hints, Wanted
 from bridge.backends.cascade.stt_realtime import RealtimeSpeechToText
+from bridge.backends.weighed import weights
 from bridge.errors import BackendError
 from tests.peers.models import Fault, ModelServers, tone
 
@@ -85,6 +86,24 @@ def test_words_come_while_the_caller_speaks() -> None:
 
     with ModelServers() as server:
         with_recogniser(server, use)
+
+
+def test_how_sure_it_is_of_pieces_and_of_all() -> None:
+    pieces: list[str] = []
+    whole: list[str] = []
+
+    async def use(recogniser: RealtimeSpeechToText) -> None:
+        utterance = recogniser.listen(Wanted(logprobs=True), pieces.append)
+        utterance.push(spoken())
+        whole.append(await utterance.finish())
+
+    with ModelServers() as server:
+        with_recogniser(server, use)
+        (asked,) = server.asked
+    session = RealtimeTranscriptionSessionCreateRequest.model_validate(asked.fields["session"])
+    assert session.include == ["item.input_audio_transcription.logprobs"]
+    assert weights(pieces)[1] == {"token": " time", "logprob": -0.25, "bytes": list(b" time")}
+    assert weights(pieces) == weights(whole) != ()
 
 
 def test_an_utterance_nobody_wants_leaves_no_connection() -> None:

@@ -39,6 +39,7 @@ from bridge.errors import ConfigError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
+from bridge.legs.webrtc_rungs import Rung, choose
 from bridge.legs.webrtc_path import Paths
 from bridge.media.clock import MediaClock
 from bridge.media.comfort import comfort_noise
@@ -66,6 +67,7 @@ class Running:
     switchboard: Switchboard
     sip: SipLegs
     http_url: str
+    degraded: tuple[str, ...]
     sip_uris: tuple[str, ...]
 
 
@@ -158,11 +160,12 @@ async def running(
         metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
         metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
 
-        ice, told = tuple(config.webrtc.ice_servers), config.webrtc.advertised_address or None
+        rung = await _way()
         browsers = WebRtcLegs(
             plane=plane,
-            ice_servers=ice,
-            advertised_address=told,
+            ice_servers=tuple(config.webrtc.ice_servers),
+            advertised_address=config.webrtc.advertised_address or None,
+            rung=rung,
             loopback=is_loopback(config.http.host),
         )
         stack.push_async_callback(browsers.close)
@@ -179,9 +182,7 @@ async def running(
             registrations=registrations(config),
         )
         sip.use_other_ports(other_ports)
-        sip.use_paths(
-            Paths(ice_servers=ice, advertised_address=told, loopback=is_loopback(config.sip.host))
-        )
+        _use_paths(sip, config, rung)
         switchboard.use_phones(sip)
         for part in fields(AgentCounts):
             count = attrgetter(f"counts.{part.name}")
@@ -194,11 +195,37 @@ async def running(
         stack.push_async_callback(switchboard.close)
 
         listener = stack.enter_context(_listen(config))
-        started = Running(switchboard, sip, _http_url(config, listener), sip.uris)
+        started = Running(switchboard, sip, _http_url(config, listener), sip.uris, _degraded(rung))
         await _serve_http(config, started, listener, stack, certificates)
         stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
         stack.callback(sip.drain)
         yield started
+
+async def _way() -> Rung:
+    """That of WebRTC."""
+    rung = await choose()
+    for each in Rung:
+        metrics.webrtc_rung.labels(each).set(each is rung)
+    return rung
+
+
+def _use_paths(sip: SipLegs, config: Config, rung: Rung) -> None:
+    if rung is not Rung.PUBLIC:
+        sip.use_paths(
+            Paths(
+                ice_servers=tuple(config.webrtc.ice_servers),
+                advertised_address=config.webrtc.advertised_address or None,
+                loopback=is_loopback(config.sip.host),
+                direct=rung is Rung.DIRECT,
+            )
+        )
+
+
+def _degraded(rung: Rung) -> tuple[str, ...]:
+    if rung is Rung.DIRECT:
+        return ()
+    return (f"WebRTC goes the way {rung.value}: this aiortc is not the tested one",)
+
 
 
 def _switchboard(
@@ -275,6 +302,7 @@ async def _serve_http(
         ready=lambda: not started.switchboard.draining,
         sip_uris=lambda: started.sip_uris,
     )
+        degraded=started.degraded,
     settings = uvicorn.Config(
         api,
         ssl_certfile=config.http.tls_certificate or None,

@@ -24,6 +24,11 @@ webhook_attempts = Counter("bridge_webhook_attempts", "Webhook deliveries tried"
 media_tick_late_p99_s = Gauge(
     "bridge_media_tick_late_p99_seconds", "How late the media clock ticked, 99th percentile"
 )
+webrtc_rung = Gauge(
+    "bridge_webrtc_rung",
+    "1 for the way browsers' media goes; direct unless aiortc differs",
+    ["way"],
+)
 sip_state = Gauge(
     "bridge_sip_state", "What SIP keeps of calls; none of it half a minute after the last", ["kind"]
 )

@@ -1,6 +1,6 @@
 """/healthz, /readyz and /metrics: what orchestrators and Prometheus ask. No key needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -9,8 +9,9 @@ from starlette.responses import JSONResponse, Response
 NO_STORE = {"cache-control": "no-store"}
 
 
-def health_router(ready: Callable[[], bool]) -> APIRouter:
-    """`ready` is false while draining: calls go on, new ones belong elsewhere."""
+def health_router(ready: Callable[[], bool], degraded: Sequence[str] = ()) -> APIRouter:
+    """`ready` is false while draining: calls go on, new ones belong elsewhere. `degraded` says in
+    words what works, but less well than it should."""
     router = APIRouter()
 
     async def healthz() -> Response:
@@ -18,7 +19,8 @@ def health_router(ready: Callable[[], bool]) -> APIRouter:
 
     async def readyz() -> Response:
         if ready():
-            return JSONResponse({"status": "ready"}, headers=NO_STORE)
+            more = {"degraded": list(degraded)} if degraded else {}
+            return JSONResponse({"status": "ready", **more}, headers=NO_STORE)
         return JSONResponse({"status": "not_ready"}, 503, headers=NO_STORE)
 
     async def metrics() -> Response:

@@ -58,10 +58,12 @@ def create_api(
     *,
     config: ApiSettings,
     ready: Callable[[], bool],
+    degraded: Sequence[str] = (),
     sip_uris: Callable[[], Sequence[str]] = no_uris,
     clock: Callable[[], float] = wall_clock,
 ) -> FastAPI:
-    """`clock` gives unix seconds (client secrets expire by it); `sip_uris` is asked per request."""
+    """`clock` gives unix seconds (client secrets expire by it); `sip_uris` is asked per request;
+    `ready` and `degraded` are as for `health_router`."""
     app = FastAPI(
         title="Realtime calls",
         version=bridge.__version__,
@@ -85,7 +87,7 @@ def create_api(
         ClientSecretRoutes(secrets, keyring, config.session_defaults).router,
         BetaRoutes(secrets, keyring, config.session_defaults).router,
         RealtimeRoutes(switchboard, keyring).router,
-        health_router(ready),
+        health_router(ready, degraded),
         console_router(sip_uris, development=keyring.development),
     ):
         app.include_router(router)

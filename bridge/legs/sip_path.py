@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from bridge.errors import OverloadedError
-from bridge.legs.webrtc_media import SrtpWire
+from bridge.legs.webrtc_media import PathWire
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.media.stream import AudioStream
 from bridge.sdp.dtls import LocalPath, RemotePath
@@ -43,7 +43,7 @@ class SipPath:
         return self._path.local
 
     @property
-    def wire(self) -> SrtpWire:
+    def wire(self) -> PathWire:
         return self._path.wire
 
     @property

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from aiortc import InvalidStateError, RTCDataChannel
-from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from bridge.legs import one_way
 from bridge.legs.base import LegListener, LegResult, MediaSecurity
 from bridge.legs.webrtc_ice import Dropped, Limits
-from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
-from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Local, Offer, read_offer, write_answer
+from bridge.legs.webrtc_line import GuardedLine, Line
+from bridge.legs.webrtc_path import Lost, Paths
+from bridge.legs.webrtc_public import PublicLine
+from bridge.legs.webrtc_rungs import Rung
+from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Offer, read_offer, write_answer
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
@@ -38,8 +40,7 @@ class WebRtcLeg:
     def __init__(
         self,
         *,
-        offer: Offer,
-        path: MediaPath,
+        line: Line,
         plane: MediaPlane,
         tasks: TaskOwner,
         limits: Limits,
@@ -47,14 +48,13 @@ class WebRtcLeg:
         self.listener: LegListener | None = None
         self.result: LegResult | None = None
         self.ended: str | None = None
-        self._offer = offer
-        self._path = path
-        self._peer = path.peer
+        self._offer = offer = line.offer
+        self._line = line
         self._plane = plane
         self._tasks = tasks
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._wire = path.wire
+        self._wire = line.wire
         self._wire.sends = offer.direction in ("sendrecv", "sendonly")
         self.cname = secrets.token_hex(8)
         self._stream = AudioStream(
@@ -95,7 +95,7 @@ class WebRtcLeg:
     @property
     def dropped(self) -> Dropped:
         """Datagrams refused so far."""
-        return self._peer.connection.dropped
+        return self._line.dropped
 
     def ring(self) -> None:
         """A browser has no ringing."""
@@ -133,15 +133,12 @@ class WebRtcLeg:
 
     def start(self) -> None:
         """Connect in the background; `WebRtcLegs` calls this once the answer exists."""
-        self._path.on_lost = self._lost
-        self._peer.sctp.on("datachannel", self._channel_opened)
+        self._line.on_lost = self._lost
+        self._line.on_channel = self._channel_opened
         self._connecting = self._tasks.spawn(self._connect(), name="connect")
 
     async def _connect(self) -> None:
-        offer = self._offer
-        fingerprints = tuple(offer.dtls.fingerprints)
-        remote = Remote(offer.ice, fingerprints, offer.candidates, offer.setup)
-        if not await self._path.connect(remote):
+        if not await self._line.connect():
             self._end("connection_lost")
         elif self.ended is None:
             await self._connected()
@@ -155,8 +152,7 @@ class WebRtcLeg:
             unheard_s = self._limits.unheard_s
             self._patience = self._loop.call_later(unheard_s, self._look_for_one_way)
         if offer.data is not None:
-            capabilities = RTCSctpCapabilities(maxMessageSize=offer.max_message_bytes)
-            await self._peer.sctp.start(capabilities, offer.sctp_port)
+            await self._line.open_channel()
 
     def _lost(self, why: Lost) -> None:
         self._end(why)
@@ -227,14 +223,14 @@ class WebRtcLeg:
         finally:
             if self._connecting is not None:
                 self._connecting.cancel()
-            await self._path.close()
+            await self._line.close()
             if self._channel is not None:
                 self._channel.remove_all_listeners()
 
     async def _say_goodbye(self) -> None:
         """Close the data channel so that what was sent before still arrives."""
         channel = self._channel
-        if self._peer.dtls.state != "connected" or channel is None or channel.readyState != "open":
+        if not self._line.connected or channel is None or channel.readyState != "open":
             return
         closed = asyncio.Event()
         channel.on("close", closed.set)
@@ -247,8 +243,8 @@ class WebRtcLeg:
 
 
 class WebRtcLegs:
-    """Answers offers. `plane` carries the audio; the rest is as for `Paths`. Needs a running loop;
-    raises ConfigError."""
+    """Answers offers. `plane` carries the audio, by the way that `rung` is; the rest is as for
+    `Paths`. Raises ConfigError."""
 
     def __init__(
         self,
@@ -258,13 +254,16 @@ class WebRtcLegs:
         advertised_address: str | None = None,
         loopback: bool = False,
         limits: Limits | None = None,
+        rung: Rung = Rung.DIRECT,
     ) -> None:
         self._paths = Paths(
             ice_servers=ice_servers,
             advertised_address=advertised_address,
             loopback=loopback,
             limits=limits,
+            direct=rung is Rung.DIRECT,
         )
+        self._rung = rung
         self._plane = plane
         self._tasks = TaskOwner("webrtc")
         self._legs: set[WebRtcLeg] = set()
@@ -272,29 +271,21 @@ class WebRtcLegs:
     async def offer(self, sdp: str) -> tuple[WebRtcLeg, str]:
         """The leg and the SDP answer, all candidates in it. Raises SdpError, PayloadTooLarge,
         OverloadedError."""
-        offer = read_offer(sdp)
-        path = await self._paths.open()
-        leg = WebRtcLeg(
-            offer=offer,
-            path=path,
-            plane=self._plane,
-            tasks=self._tasks,
-            limits=self._paths.limits,
-        )
-        answer = write_answer(
-            offer,
-            Local(
-                ice=path.ice,
-                fingerprint=path.fingerprint,
-                candidates=path.candidates,
-                ssrc=leg.ssrc,
-                cname=leg.cname,
-                session_id=secrets.randbits(62),
-            ),
-        )
+        line = await self._open(read_offer(sdp))
+        leg = WebRtcLeg(line=line, plane=self._plane, tasks=self._tasks, limits=self._paths.limits)
+        local = line.local(ssrc=leg.ssrc, cname=leg.cname, session_id=secrets.randbits(62))
+        answer = write_answer(line.offer, local)
         self._legs = {other for other in self._legs if other.ended is None} | {leg}
         leg.start()
         return leg, answer
+
+    async def _open(self, offer: Offer) -> Line:
+        paths = self._paths
+        if self._rung is not Rung.PUBLIC:
+            return GuardedLine(offer, await paths.open())
+        return await PublicLine.open(
+            offer, paths.ice_servers, advertised=paths.advertised_address, limits=paths.limits
+        )
 
     async def close(self) -> None:
         """Hang up all legs and end every task."""

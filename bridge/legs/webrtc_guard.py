@@ -1,15 +1,13 @@
 """What stands between the network and aiortc: ICE, DTLS and SCTP that a stranger's packet cannot
 harm.
 
-aiortc and aioice have no public place for that, nor for packets that bypass RTCRtpSender. All
-private names of theirs that are used anywhere are in `PRIVATE_NAMES`; `check_libraries` refuses
-to start with a release in which one is missing or that nobody has tested.
+aiortc and aioice have no public place for that, nor for packets that bypass RTCRtpSender: see
+`webrtc_rungs` for what is done where their private ones are others.
 """
 
-import importlib.metadata
 import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from aiortc import (
     RTCCertificate,
@@ -24,8 +22,7 @@ from aiortc.rtcicetransport import connection_kwargs
 from aiortc.rtcsctptransport import Chunk, DataChunk
 from OpenSSL import SSL
 
-from bridge.errors import ConfigError
-from bridge.legs.webrtc_ice import Dropped, GuardedConnection, GuardedProtocol, Limits
+from bridge.legs.webrtc_ice import Dropped, GuardedConnection, Limits
 
 log = logging.getLogger(__name__)
 
@@ -38,31 +35,6 @@ CIPHERS = b":".join(
     for cipher in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
     for kind in (b"ECDSA", b"RSA")
 )
-
-TESTED_RELEASES = {"aiortc": "1.16", "aioice": "0.13"}
-
-_OF_CONNECTION = """
-    _nominated _nominating _check_list _check_list_done _check_list_state _early_checks
-    _early_checks_done _local_username _local_password _remote_candidates _protocols _queue
-    _closed _closing _emit_event _query_consent_task check_state check_incoming query_consent
-    get_component_candidates data_received request_received build_request
-"""
-PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
-    "Connection": tuple(_OF_CONNECTION.split()),
-    "StunProtocol": ("transactions", "datagram_received", "request", "send_stun"),
-    "RTCIceGatherer": ("_connection",),
-    "RTCIceTransport": ("_connection",),
-    "RTCDtlsTransport": ("_rx_srtp", "_tx_srtp", "_set_role"),
-    "RTCCertificate": ("_create_ssl_context",),
-    "RTCSctpTransport": (
-        "_handle_data",
-        "_receive_data_chunk",
-        "_send_chunk",
-        "_advertised_rwnd",
-        "_inbound_streams",
-        "_data_channels",
-    ),
-}
 
 
 class GuardedSctp(RTCSctpTransport):
@@ -112,6 +84,28 @@ class Certificate(RTCCertificate):
         return context
 
 
+class OpenDtls(RTCDtlsTransport):
+    """Hands out RTP and RTCP, decrypted, in place of aiortc's parsers and receivers."""
+
+    def __init__(self, transport: RTCIceTransport, certificates: list[RTCCertificate]) -> None:
+        super().__init__(transport, certificates)
+        self.on_rtp: Callable[[bytes], None] = _nobody
+        self.on_rtcp: Callable[[bytes], None] = _nobody
+
+    async def send_rtp(self, data: bytes) -> None:
+        """RTCP as well; not before it is connected."""
+        try:
+            await self._send_rtp(data)
+        except ConnectionError:
+            log.debug("packet for a peer that is gone")
+
+    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
+        self.on_rtp(data)
+
+    async def _handle_rtcp_data(self, data: bytes) -> None:
+        self.on_rtcp(data)
+
+
 class PeerTransport:
     """ICE, DTLS and SCTP of one call, one above the other."""
 
@@ -134,7 +128,7 @@ class PeerTransport:
         gatherer._connection = self.connection
         self.gatherer = gatherer
         self.ice = RTCIceTransport(gatherer)
-        self.dtls = RTCDtlsTransport(self.ice, [Certificate.generateCertificate()])
+        self.dtls = OpenDtls(self.ice, [Certificate.generateCertificate()])
         self.sctp = GuardedSctp(self.dtls, self.connection.dropped)
 
     async def close(self) -> None:
@@ -151,34 +145,4 @@ class PeerTransport:
             emitter.remove_all_listeners()
 
 
-def check_libraries(
-    releases: Mapping[str, str] = TESTED_RELEASES,
-    private_names: Mapping[str, Sequence[str]] = PRIVATE_NAMES,
-) -> None:
-    """Raises ConfigError unless aiortc and aioice are what this was made for. Needs a loop."""
-    for name, tested in releases.items():
-        found = importlib.metadata.version(name)
-        if found.split(".")[:2] != tested.split("."):
-            raise ConfigError(
-                f"WebRTC needs {name} {tested}, found {found}: pip install '{name}~={tested}.0'"
-            )
-    peer = PeerTransport()
-    targets: dict[str, object] = {
-        "Connection": peer.connection,
-        "StunProtocol": GuardedProtocol(peer.connection),
-        "RTCIceGatherer": peer.gatherer,
-        "RTCIceTransport": peer.ice,
-        "RTCDtlsTransport": peer.dtls,
-        "RTCCertificate": RTCCertificate,
-        "RTCSctpTransport": peer.sctp,
-    }
-    missing = [
-        f"{owner}.{name}"
-        for owner, names in private_names.items()
-        for name in names
-        if not hasattr(targets[owner], name)
-    ]
-    if missing:
-        raise ConfigError(
-            f"this aiortc or aioice lacks {', '.join(missing)}: install the pinned one"
-        )
+def _nobody(_: bytes) -> None: ...

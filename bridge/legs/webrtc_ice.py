@@ -49,13 +49,15 @@ class Limits:
     still three checks of ours and as many of the browser's must be lost for a live one to end.
 
     A browser that has its answer connects within a round trip or two; DTLS repeats a lost flight
-    after 1, 2, 4 and 8 s. `unsent_bytes` is about a minute of events for a page that does not
+    after 1, 2, 4 and 8 s. `close_timeout_s` is how long it may take that the other side learns
+    from us that it is over. `unsent_bytes` is about a minute of events for a page that does not
     read: then it is gone, not slow.
     """
 
     consent_interval_s: float = 2.0
     consent_timeout_s: float = 7.0
     connect_timeout_s: float = 20.0
+    close_timeout_s: float = 1.5
     unsent_bytes: int = 4 * 1024 * 1024
     unheard_s: float = one_way.AFTER_S
 
@@ -179,6 +181,18 @@ class GuardedConnection(Connection):
             return False
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
+
+    async def sendto(self, data: bytes, component: int) -> None:
+        if not self.send_now(data):
+            raise ConnectionError("no pair to send to")
+
+    async def recvfrom(self) -> tuple[bytes, int]:
+        # What aioice would call not connected, while ICE begins again.
+        if self._former is None:
+            return await super().recvfrom()
+        if (received := await self._queue.get()) is None:
+            raise ConnectionError("closed")
+        return received
 
     def restart(self) -> None:
         """ICE from the beginning (RFC 8445 section 9), over the sockets there are; `connect` is
@@ -326,6 +340,7 @@ class GuardedConnection(Connection):
 
     async def close(self) -> None:
         self.closed = True
+        self._former = None
         await super().close()
 
     def abort(self) -> None:

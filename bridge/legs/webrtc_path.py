@@ -21,16 +21,13 @@ from aiortc import (
 from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
 
 from bridge.errors import ConfigError
-from bridge.legs.webrtc_guard import PeerTransport, check_libraries
+from bridge.legs.webrtc_guard import PeerTransport
 from bridge.legs.webrtc_ice import Limits
-from bridge.legs.webrtc_media import SrtpWire
+from bridge.legs.webrtc_media import DtlsWire, PathWire, SrtpWire
 from bridge.legs.webrtc_sdp import as_candidate, as_rtc_candidate
 from bridge.sdp.dtls import Fingerprint, LocalPath, RemotePath
 
 log = logging.getLogger(__name__)
-
-# How long it may take that the other side learns from us that it is over.
-CLOSE_TIMEOUT_S = 1.5
 
 Lost = Literal["remote_hangup", "connection_lost"]
 
@@ -62,9 +59,13 @@ class Remote:
 class MediaPath:
     """Made by `Paths`, with all its candidates. `wire` drops packets until it is connected."""
 
-    def __init__(self, peer: PeerTransport, limits: Limits, advertised: str | None) -> None:
+    def __init__(
+        self, peer: PeerTransport, limits: Limits, advertised: str | None, *, direct: bool = True
+    ) -> None:
+        """`direct`: by aiortc's own SRTP sessions."""
         self.peer = peer
-        self.wire = SrtpWire(peer.connection, peer.dtls)
+        wire = SrtpWire if direct else DtlsWire
+        self.wire: PathWire = wire(peer.connection, peer.dtls)
         self.on_lost: Callable[[Lost], None] | None = None
         """Called for each thing that ends it, `close` among them: only the first says why."""
         self._limits = limits
@@ -84,7 +85,8 @@ class MediaPath:
     @property
     def candidates(self) -> tuple[RTCIceCandidate, ...]:
         """As they are told; the first is the default."""
-        return tuple(map(self._as_advertised, self.peer.gatherer.getLocalCandidates()))
+        found = self.peer.gatherer.getLocalCandidates()
+        return tuple(as_advertised(each, self._advertised) for each in found)
 
     @property
     def local(self) -> LocalPath:
@@ -158,7 +160,7 @@ class MediaPath:
     async def close(self) -> None:
         """Tell the other side and free the sockets."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(self._limits.close_timeout_s):
                 if self._connecting is not None:
                     self._connecting.cancel()
                 await self.peer.close()
@@ -172,13 +174,6 @@ class MediaPath:
         self.wire.stop()
         self.peer.abort()
         self.on_lost = None
-
-    def _as_advertised(self, candidate: RTCIceCandidate) -> RTCIceCandidate:
-        if self._advertised is None:
-            return candidate
-        if candidate.type == "host":
-            return dataclasses.replace(candidate, ip=self._advertised)
-        return dataclasses.replace(candidate, relatedAddress=self._advertised)
 
     def _dtls_changed(self) -> None:
         state = self.peer.dtls.state
@@ -195,10 +190,19 @@ class MediaPath:
             self.on_lost(why)
 
 
+def as_advertised(candidate: RTCIceCandidate, advertised: str | None) -> RTCIceCandidate:
+    """As it is told."""
+    if advertised is None:
+        return candidate
+    if candidate.type == "host":
+        return dataclasses.replace(candidate, ip=advertised)
+    return dataclasses.replace(candidate, relatedAddress=advertised)
+
+
 class Paths:
     """Makes them. `ice_servers` are STUN and TURN URLs, the latter as
     `turn:user:secret@host:port`. `advertised_address` is told in place of our own; `loopback`
-    offers 127.0.0.1 as well. Needs a running loop; raises ConfigError."""
+    offers 127.0.0.1 as well; `direct` is as for `MediaPath`. Raises ConfigError."""
 
     def __init__(
         self,
@@ -207,20 +211,21 @@ class Paths:
         advertised_address: str | None = None,
         loopback: bool = False,
         limits: Limits | None = None,
+        direct: bool = True,
     ) -> None:
-        check_libraries()
         # At INFO aioice tells every address it tries.
         logging.getLogger("aioice").setLevel(logging.WARNING)
         self.limits = limits or Limits()
-        self._ice_servers = [ice_server(url) for url in ice_servers]
+        self._direct = direct
+        self.ice_servers = [ice_server(url) for url in ice_servers]
         self._wildcard = _wildcard(advertised_address)
-        self._advertised_address = advertised_address
+        self.advertised_address = advertised_address
         self._loopback = loopback
 
     async def open(self) -> MediaPath:
         """Raises OverloadedError."""
         peer = PeerTransport(
-            ice_servers=self._ice_servers,
+            ice_servers=self.ice_servers,
             loopback=self._loopback,
             wildcard=self._wildcard,
             limits=self.limits,
@@ -229,7 +234,7 @@ class Paths:
             undo.callback(peer.connection.abort)
             await peer.gatherer.gather()
             undo.pop_all()
-        return MediaPath(peer, self.limits, self._advertised_address)
+        return MediaPath(peer, self.limits, self.advertised_address, direct=self._direct)
 
 
 def _wildcard(advertised: str | None) -> str | None:

@@ -304,6 +304,39 @@ def write_answer(offer: Offer, local: Local) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
+def write_plain_offer(offer: Offer) -> str:
+    """What of an offer is taken up, for a reader that would take up more of it."""
+    codec, role = offer.codec, "active" if offer.setup == "passive" else "actpass"
+    audio = [
+        f"m=audio 9 UDP/TLS/RTP/SAVPF {offer.payload_type}",
+        "a=mid:0",
+        "a=rtcp-mux",
+        f"a={REVERSED[offer.direction]}",
+        f"a=rtpmap:{offer.payload_type} {codec.name}/{codec.clock_rate}"
+        + ("/2" if codec is codecs.OPUS else ""),
+    ]
+    data = [
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+        "a=mid:1",
+        f"a=sctp-port:{offer.sctp_port}",
+        f"a=max-message-size:{offer.max_message_bytes}",
+    ]
+    path = [
+        "c=IN IP4 0.0.0.0",
+        f"a=ice-ufrag:{offer.ice.usernameFragment}",
+        f"a=ice-pwd:{offer.ice.password}",
+        *(f"a=fingerprint:{each.algorithm} {each.value}" for each in offer.dtls.fingerprints),
+        f"a=setup:{role}",
+        *(f"a=candidate:{candidate_to_sdp(each)}" for each in offer.candidates),
+    ]
+    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
+    lines += ["a=ice-lite"] if offer.ice.iceLite else []
+    lines.append("a=group:BUNDLE 0" if offer.data is None else "a=group:BUNDLE 0 1")
+    for section in (audio, data if offer.data is not None else []):
+        lines += [section[0], *path, *section[1:]] if section else []
+    return "\r\n".join(lines) + "\r\n"
+
+
 def _audio_lines(offer: Offer, local: Local) -> Iterator[str]:
     codec, payload_type, event = offer.codec, offer.payload_type, offer.telephone_event
     formats = f"{payload_type}" if event is None else f"{payload_type} {event}"

@@ -27,11 +27,17 @@ Connect = Callable[..., TestClient]
 def connect(board: Board, clock: list[float]) -> Iterator[Connect]:
     clients: list[TestClient] = []
 
-    def connect(*api_keys: str, origins: tuple[str, ...] = (), ready: bool = True) -> TestClient:
+    def connect(
+        *api_keys: str,
+        origins: tuple[str, ...] = (),
+        ready: bool = True,
+        degraded: tuple[str, ...] = (),
+    ) -> TestClient:
         app = create_api(
             board,
             config=ApiSettings(api_keys=api_keys, cors_origins=origins),
             ready=lambda: ready,
+            degraded=degraded,
             sip_uris=lambda: ["sip:agent@127.0.0.1:5060"],
             clock=lambda: clock[0],
         )

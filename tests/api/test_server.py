@@ -51,6 +51,12 @@ def test_health_follows_the_process_and_readiness_the_server(connect: Connect) -
     assert draining.get("/healthz").status_code == 200
 
 
+def test_readiness_tells_what_works_less_well(connect: Connect) -> None:
+    assert connect("sk-one").get("/readyz").json() == {"status": "ready"}
+    told = connect("sk-one", degraded=("WebRTC is slow",)).get("/readyz")
+    assert (told.status_code, told.json()["degraded"]) == (200, ["WebRTC is slow"])
+
+
 def test_metrics_speak_prometheus(api: TestClient) -> None:
     response = api.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")

@@ -9,10 +9,9 @@ from aioice import stun
 from aiortc.rtcsctptransport import DataChunk, InitChunk, serialize_packet
 from google_crc32c import value as crc32c
 
-from bridge.errors import ConfigError
 from bridge.legs import webrtc_guard, webrtc_ice
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
-from bridge.legs.webrtc_guard import GuardedSctp, PeerTransport, check_libraries
+from bridge.legs.webrtc_guard import GuardedSctp, PeerTransport
 from bridge.legs.webrtc_ice import Dropped
 from bridge.media.plane import MediaPlane
 from tests.legs.webrtc_browser import Browser, Ear
@@ -244,26 +243,5 @@ def test_sctp_drops_what_it_cannot_parse_and_what_is_beyond_its_window() -> None
         checksum = struct.pack("<I", crc32c(header + bytes(4) + body))
         await sctp._handle_data(header + checksum + body)
         assert peer.connection.dropped.sctp == 3
-
-    asyncio.run(main())
-
-
-def test_the_installed_libraries_pass_the_check() -> None:
-    async def main() -> None:
-        check_libraries()
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("name", ["aiortc", "aioice"])
-def test_another_release_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} 9.9"):
-        check_libraries(releases={name: "9.9"})
-
-
-def test_a_missing_private_name_is_refused() -> None:
-    async def main() -> None:
-        with pytest.raises(ConfigError, match=r"RTCDtlsTransport\._gone"):
-            check_libraries(private_names={"RTCDtlsTransport": ("_gone",)})
 
     asyncio.run(main())

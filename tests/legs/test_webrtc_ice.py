@@ -1,7 +1,6 @@
 import asyncio
 import socket
 
-import pytest
 from aioice import Candidate, stun
 
 from bridge.legs.webrtc_guard import PeerTransport
@@ -26,6 +25,10 @@ class Far:
             data, self._near = await loop.sock_recvfrom(self._socket, 2048)
         return stun.parse_message(data)
 
+    def has_received(self) -> stun.Message:
+        """Raises BlockingIOError if there is nothing yet."""
+        return stun.parse_message(self._socket.recv(2048))
+
     def checks(self) -> None:
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         names = f"{self._connection.local_username}:far"
@@ -45,11 +48,8 @@ class Far:
         self._socket.close()
 
 
-def test_a_check_that_was_lost_is_repeated_as_soon_as_the_far_end_shows_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_check_that_was_lost_is_repeated_as_soon_as_the_far_end_shows_up() -> None:
     """RFC 8445 section 7.3.1.4. Behind NAT our first ones always are."""
-    monkeypatch.setattr(stun, "RETRY_RTO", 60.0)
 
     async def main() -> None:
         peer = PeerTransport(wildcard="127.0.0.1")
@@ -60,7 +60,7 @@ def test_a_check_that_was_lost_is_repeated_as_soon_as_the_far_end_shows_up(
         lost = await far.receives()
         far.checks()
         assert (await far.receives()).message_class == stun.Class.RESPONSE
-        again = await far.receives()
+        again = far.has_received()
         assert again.transaction_id == lost.transaction_id
         far.answers(again)
         async with asyncio.timeout(5):

@@ -8,6 +8,7 @@ import pylibsrtp
 
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
 from bridge.legs.webrtc_guard import PeerTransport
+from bridge.legs.webrtc_line import GuardedLine
 from bridge.legs.webrtc_media import SrtpWire
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
@@ -38,7 +39,8 @@ def run(scene: Callable[[WebRtcLegs], Awaitable[None]]) -> None:
 
 def keys_of(leg: WebRtcLeg) -> tuple[PeerTransport, Tap]:
     assert leg.stream is not None
-    return leg._peer, Tap(leg.stream)
+    assert isinstance(leg._line, GuardedLine)
+    return leg._line.path.peer, Tap(leg.stream)
 
 
 def test_a_wire_without_keys_sends_nothing_and_drops_what_comes() -> None:

@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from bridge.audio import codecs
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.media.stream import AudioStream
@@ -51,9 +53,9 @@ async def both(one: Awaitable[bool], two: Awaitable[bool]) -> None:
         assert all(await asyncio.gather(one, two))
 
 
-def play(scene: Callable[[End, End], Awaitable[None]]) -> None:
+def play(scene: Callable[[End, End], Awaitable[None]], *, direct: bool = True) -> None:
     async def main() -> None:
-        paths = Paths(loopback=True)
+        paths = Paths(loopback=True, direct=direct)
         one, two = End(await paths.open()), End(await paths.open())
         await both(one.path.connect(two.remote("active")), two.path.connect(one.remote("passive")))
         for end in (one, two):
@@ -65,7 +67,8 @@ def play(scene: Callable[[End, End], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_two_ends_meet() -> None:
+@pytest.mark.parametrize("direct", [True, False])
+def test_two_ends_meet(*, direct: bool) -> None:
     async def scene(one: End, two: End) -> None:
         await one.hears(two)
         await two.hears(one)
@@ -73,10 +76,11 @@ def test_two_ends_meet() -> None:
         assert await two.lost.get() == "remote_hangup"
         assert not two.path.connected
 
-    play(scene)
+    play(scene, direct=direct)
 
 
-def test_ice_begins_again_and_media_does_not_notice() -> None:
+@pytest.mark.parametrize("direct", [True, False])
+def test_ice_begins_again_and_media_does_not_notice(*, direct: bool) -> None:
     async def scene(one: End, two: End) -> None:
         for _ in range(2):
             before = one.path.local
@@ -96,7 +100,7 @@ def test_ice_begins_again_and_media_does_not_notice() -> None:
         assert two.lost.empty()
         assert one.path.connected
 
-    play(scene)
+    play(scene, direct=direct)
 
 
 def test_ice_that_begins_again_alone_fails() -> None:

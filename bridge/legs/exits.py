@@ -135,7 +135,19 @@ class Exits:
                 code="destination_not_allowed",
                 param="transport.destination",
             )
-        return Way(goal.uri, flows, routes, goal.own)
+        return Way(goal.uri, self._awake(goal.uri, flows), routes, goal.own)
+
+    def _awake(self, uri: SipUri, flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
+        """Without the servers that want to be left alone. Raises OverloadedError."""
+        resting, now = self.agent.resting, self.now()
+        awake = tuple(flow for flow in flows if not resting.left_s(flow, now))
+        if not awake:
+            wait_s = min(resting.left_s(flow, now) for flow in flows)
+            raise OverloadedError(
+                f"{uri.host} wants no calls for another {wait_s:.0f} s, by its Retry-After",
+                code="destination_unreachable",
+            )
+        return awake
 
     def invite(self, leg: SipLeg, order: DialOrder, way: Way, *, secure: bool) -> UsageId:
         """`secure`: keys in the offer are worth nothing by a flow that is not. Raises SipError,

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import replace
 from typing import Protocol
 
 from bridge.errors import BridgeError, SipError
@@ -105,9 +106,10 @@ class Hunt:
 
     def _taken(self, usage: UsageId) -> None:
         """The first to answer; the others stop ringing."""
-        way = self._ringing.pop(usage)
+        del self._ringing[usage]
         self._leg.usage = usage
-        self._leg.media.signalled_from(way.flows[0].remote[0])
+        if flow := self._exits.agent.flow_of(usage):
+            self._leg.media.signalled_from(flow.remote[0])
         self._later.clear()
         self._calm()
         self._drop(list(self._ringing))
@@ -176,10 +178,11 @@ class Hunt:
             self._over = True
             self._leg.happened(self._failure)
 
-    def _be_patient(self) -> None:
-        if self._later:
+    def _be_patient(self, delay_s: float | None = None) -> None:
+        agent, now = self._exits.agent, self._exits.now()
+        if self._later or any(agent.untried(usage, now) for usage in self._ringing):
             loop = asyncio.get_running_loop()
-            self._impatience = loop.call_later(self._order.failover_s, self._impatient)
+            self._impatience = loop.call_later(delay_s or self._order.failover_s, self._impatient)
 
     def _calm(self) -> None:
         if self._impatience is not None:
@@ -189,13 +192,37 @@ class Hunt:
     def _impatient(self) -> None:
         """Not even a 100 has come: whoever is there does not listen. Late answers are cancelled."""
         self._impatience = None
+        agent, now, patience_s = self._exits.agent, self._exits.now(), self._order.failover_s
+        waits = [patience_s]
+        for usage in list(self._ringing):
+            since = agent.unheard_since(usage)
+            if since is None:
+                continue
+            # Timers may be early by the resolution of the clock.
+            if (left_s := since + patience_s - now) > 0.01:
+                waits.append(left_s)
+            else:
+                self._pass_over(usage, now)
+        if self._ringing and not self._over:
+            self._calm()
+            self._be_patient(min(waits))
+        self._kick()
+
+    def _pass_over(self, usage: UsageId, now: float) -> None:
+        """For the next server of the same URI, else for whoever is left."""
         agent = self._exits.agent
-        for usage in [usage for usage in self._ringing if not agent.is_heard(usage)]:
-            agent.hangup(usage, self._exits.now())
+        untried = agent.untried(usage, now)
+        if untried:
+            agent.hangup(usage, now)
+            self._legs.pop(usage, None)
+            way = replace(self._ringing.pop(usage), flows=untried)
+            log.info("next server", extra={"host": way.uri.host, "address": untried[0].remote[0]})
+            self._call(way)
+        elif self._later:
+            agent.hangup(usage, now)
             failed = OutgoingFailed(usage, TIMEOUT, REASONS[TIMEOUT], Headers(), None)
             if (told := self._failed(failed)) is not None:
                 self._leg.happened(told)
-        self._kick()
 
 
 def _contacts(headers: Headers) -> list[NameAddr]:

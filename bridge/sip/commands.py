@@ -61,10 +61,21 @@ class AgentCommands(AgentCore):
         self._outgoing[usage] = OutgoingCall(usage, call, self, now)
         return usage
 
-    def is_heard(self, usage: UsageId) -> bool:
-        """Whether anything has come back for a call of ours; a 100 is enough."""
+    def unheard_since(self, usage: UsageId) -> float | None:
+        """When a call of ours went to the server that it is with now; None once anything has come
+        back from there, a 100 is enough."""
         call = self._outgoing.get(usage)
-        return call is None or call.heard
+        return None if call is None else call.unheard_since
+
+    def untried(self, usage: UsageId, now: float) -> tuple[Flow, ...]:
+        """The flows of a call of ours that are left."""
+        call = self._outgoing.get(usage)
+        return () if call is None else call.untried(now)
+
+    def flow_of(self, usage: UsageId) -> Flow | None:
+        """How the peer of an answered call was reached."""
+        call = self._usages.get(usage)
+        return None if call is None else call.dialog.flow
 
     def acknowledge_offer(self, usage: UsageId, body: bytes, now: float) -> None:
         """Our answer to an offer that came in OutgoingAnswered or ReofferDone."""

@@ -19,6 +19,7 @@ from bridge.sip.events import Event, Flow, UsageId
 from bridge.sip.message import Rejection, Request, make_response
 from bridge.sip.private import parse_address
 from bridge.sip.reasons import REASONS
+from bridge.sip.resting import Resting
 from bridge.sip.server_transaction import (
     MergeKey,
     ServerKey,
@@ -42,6 +43,7 @@ class AgentCore:
         self.rng = rng
         self.timers = TimerQueue()
         self.stats = AgentStats()
+        self.resting = Resting()
         self._secret = rng.randbytes(16)
         self._last_usage = 0
         self._servers: dict[ServerKey, ServerTransaction] = {}

@@ -1,9 +1,9 @@
 """Calls that we make, from the INVITE to the first answer or the last refusal (RFC 3261 13.2).
 
 An INVITE may be tried more than once: by the next flow after a 503, a timeout or a broken
-connection, with credentials after a challenge, with a longer interval after a 422. It may be
-answered more than once as well: proxies fork. The first 2xx is the call, the others get their
-ACK and a BYE.
+connection (a 503 with Retry-After keeps calls from that server for a while), with credentials after
+a challenge, with a longer interval after a 422. It may be answered more than once as well: proxies
+fork. The first 2xx is the call, the others get their ACK and a BYE.
 """
 
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from bridge.sip.invite import InviteUsage, UsageHost
 from bridge.sip.message import Headers, Request, Response, make_response
 from bridge.sip.outgoing_request import Unheeded
 from bridge.sip.reasons import REASONS
+from bridge.sip.resting import Resting
 from bridge.sip.server_transaction import ServerTransaction
 from bridge.sip.timers import GIVE_UP, Timer
 from bridge.sip.uri import NameAddr
@@ -117,6 +118,8 @@ class OutgoingInvite:
 
 
 class OutgoingHost(UsageHost, Protocol):
+    resting: Resting
+
     def joined(self, usage: InviteUsage) -> None:
         """A call of ours has a dialog that is up."""
         ...
@@ -142,8 +145,8 @@ class OutgoingCall:
         self.host = host
         self.state = OutgoingState.CALLING
         self.early: dict[str, EarlyDialog] = {}
-        self.heard = False
-        """Something came back by the flow in use."""
+        self.unheard_since: float | None = now
+        """None once something came back by the flow in use."""
         self._call = call
         self._flows = list(call.flows)
         self.flow = self._flows.pop(0)
@@ -181,10 +184,14 @@ class OutgoingCall:
     def is_leaving(self) -> bool:
         return self.state not in LIVE
 
+    def untried(self, now: float) -> tuple[Flow, ...]:
+        resting = self.host.resting
+        return tuple(flow for flow in self._flows if not resting.left_s(flow, now))
+
     # What the peer wants
 
     def response_received(self, response: Response, now: float) -> None:
-        self.heard = True
+        self.unheard_since = None
         if response.status < 200:
             self._progress(response, now)
         elif response.status < 300:
@@ -299,6 +306,8 @@ class OutgoingCall:
             if self._intervals <= MAX_INTERVALS:
                 self._retry(now)
                 return True
+        if response.status == 503:
+            self.host.resting.rest(self.flow, response.retry_after or 0, now)
         # Who has begun to ring is not called a second time.
         return response.status == 503 and not self.early and self._next_flow(now)
 
@@ -309,10 +318,11 @@ class OutgoingCall:
 
     def _next_flow(self, now: float) -> bool:
         """The same request by another way (RFC 3263 section 4.3): only the branch is new."""
-        if not self._flows:
+        untried = self.untried(now)
+        if not untried:
             return False
-        self.flow = self._flows.pop(0)
-        self.heard = False
+        self.flow, *self._flows = untried
+        self.unheard_since = now
         self._again(now)
         return True
 

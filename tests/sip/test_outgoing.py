@@ -445,10 +445,26 @@ def test_we_are_where_the_other_side_sees_us(
 
 def test_what_has_answered_is_heard() -> None:
     ladder = CallingLadder().call()
-    assert not ladder.agent.is_heard(ladder.usage)
+    assert ladder.agent.unheard_since(ladder.usage) == ladder.now
     _ = ladder >> ladder.callee(100, "")
-    assert ladder.agent.is_heard(ladder.usage)
+    assert ladder.agent.unheard_since(ladder.usage) is None
     # The next flow has its own silence.
     other = CallingLadder().call(flows=(UDP, replace(UDP, remote=("198.51.100.8", 5062))))
+    other.wait(0.25)
     _ = other >> other.callee(503) << "ACK" << "INVITE"
-    assert not other.agent.is_heard(other.usage)
+    assert other.agent.unheard_since(other.usage) == other.now
+
+
+def test_servers_that_rest_are_passed_over() -> None:
+    ladder = CallingLadder().call(flows=flows(2))
+    rest = [("Retry-After", "20;duration=60")]
+    _ = ladder >> ladder.callee(503, headers=rest) << "ACK"
+    assert [flow.remote[0] for _, flow, _ in ladder.sent] == ["198.51.100.2"]
+    assert ladder.agent.resting.left_s(flows(2)[0], ladder.now) == 20.0  # type: ignore[arg-type]
+    _ = ladder << "INVITE" >> ladder.callee(503) << "ACK"
+    assert ladder.agent.resting.left_s(flows(2)[1], ladder.now) == 0.0  # type: ignore[arg-type]
+    # Another call, in the middle of which the second has its rest too.
+    ladder.agent.resting.rest(flows(3)[1], 20.0, ladder.now)  # type: ignore[arg-type]
+    ladder.call(flows=(flows(3)[2], *flows(3)[:2]))
+    _ = ladder >> ladder.callee(503) << "ACK" << None
+    assert ends(ladder.events())[-1] == (503, None)

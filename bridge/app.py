@@ -20,7 +20,6 @@ import uvicorn
 
 from bridge import metrics
 from bridge.api.server import ApiSettings, create_api
-from bridge.backends.base import Backend
 from bridge.backends.cascade.settings import (
     BACK_CHANNELS,
     CascadeSettings,
@@ -28,7 +27,7 @@ from bridge.backends.cascade.settings import (
     TtsSettings,
 )
 from bridge.backends.mcp import McpServers
-from bridge.backends.registry import make_backends
+from bridge.backends.registry import Backends, make_backends
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.calls.policy import CallPolicy
 from bridge.calls.switchboard import Defaults, Limits, Switchboard
@@ -170,7 +169,7 @@ async def running(
         )
         stack.push_async_callback(browsers.close)
         policy = call_policy(config, loop.time)
-        switchboard = _switchboard(config, browsers, lambda: backends.new(kind), policy, stack)
+        switchboard = _switchboard(config, browsers, backends, policy, stack)
         sip = SipLegs(
             sip_settings(config),
             plane=plane,
@@ -231,10 +230,11 @@ def _degraded(rung: Rung) -> tuple[str, ...]:
 def _switchboard(
     config: Config,
     browsers: WebRtcLegs,
-    new_backend: Callable[[], Backend],
+    backends: Backends,
     policy: CallPolicy,
     stack: AsyncExitStack,
 ) -> Switchboard:
+    kind = config.session.backend
     webhooks = None
     if config.webhooks.url:
         webhooks = WebhookSender(config.webhooks.url, config.webhooks.secret)
@@ -242,7 +242,7 @@ def _switchboard(
     board = Switchboard(
         node_tag=random_base62(4),
         browsers=browsers,
-        new_backend=new_backend,
+        new_backend=lambda: backends.new(kind),
         defaults=Defaults(
             _default_session(config),
             greeting=config.session.greeting,
@@ -259,8 +259,10 @@ def _switchboard(
             webhook_events=tuple(config.webhooks.events),
         ),
     )
-    if config.store.recording == "wav":
-        board.recorder = recorder = Recorder(Path(config.store.recordings_path))
+    every_call = config.store.recording == "wav"
+    if every_call or (kind == "cascade" and backends.takes_messages):
+        board.message_recorder = recorder = Recorder(Path(config.store.recordings_path))
+        board.recorder = recorder if every_call else None
         stack.callback(recorder.close)
     return board
 

@@ -102,7 +102,9 @@ class WebRtc(Section):
 class Webhooks(Section):
     url: str = ""
     secret: str = ""
-    events: list[Literal["ringing", "answered", "failed", "ended", "transfer", "dtmf"]] = []
+    events: list[
+        Literal["ringing", "answered", "failed", "ended", "transfer", "dtmf", "message"]
+    ] = []
 
 
 class Session(Section):

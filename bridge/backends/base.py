@@ -161,6 +161,31 @@ class CallAction:
     response_id: ResponseId
     action: str = "hangup"
     target: str = ""
+    returns: bool = True
+    """Whether the model is there to hear that a transfer failed; if not, the call ends then."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTerms:
+    """What ends the recording of what a caller says, and how little of it is none."""
+
+    min_s: float
+    max_s: float
+    silence_s: float
+    finish: str
+    """Keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeMessage:
+    """Once everything said before it has been played: a tone, and the caller is recorded.
+
+    How it went comes as an item of the system's: "[message taken]", "[message too short]" or
+    "[message failed]".
+    """
+
+    response_id: ResponseId
+    terms: MessageTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +214,7 @@ ListeningEvent = (
 )
 ResponseEvent = AudioDelta | TextDelta | ToolCall | ResponseFinished | ResponseFailed
 CallEvent = Aside | HoldPlayout | TurnTimed
-SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | CallEvent
+SessionEvent = ResponseBegun | Relay | LoopAudio | CallAction | TakeMessage | CallEvent
 BackendEvent = ListeningEvent | ResponseEvent | SessionEvent
 
 Emit = Callable[[BackendEvent], None]

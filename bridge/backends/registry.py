@@ -45,6 +45,11 @@ class Backends:
                 f"there is no backend {kind}; there is {known}", param="session.backend"
             ) from None
 
+    @property
+    def takes_messages(self) -> bool:
+        """Whether there is a script that has callers recorded."""
+        return self._cascade.chat.takes_messages
+
     async def start(self, kinds: Collection[str] = ("cascade",)) -> None:
         """Warm up what these kinds need.
 

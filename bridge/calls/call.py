@@ -75,6 +75,8 @@ class Call:
     """Milliseconds until the wire was silent, of the newest."""
     recording: str = ""
     """The file's name."""
+    messages: list[Mapping[str, Any]] = field(default_factory=list)
+    """That the caller has left: files of their own."""
     findings: list[Mapping[str, Any]] = field(default_factory=list)
     """What is wrong with its media, in words."""
     media: Callable[[], Mapping[str, Any] | None] = _no_media
@@ -99,7 +101,7 @@ class Call:
     def summary(self) -> dict[str, Any]:
         """How it went, for a webhook."""
         kept = "direction started_at answered_at ended_at end_reason sip_status q850_cause secure "
-        kept += "transfer recording media barge_ins findings"
+        kept += "transfer recording messages media barge_ins findings"
         record = self.record()
         return {name: record[name] for name in kept.split()}
 
@@ -128,6 +130,7 @@ class Call:
             "turns": list(self.turns),
             "barge_ins": list(self.barge_ins),
             "recording": self.recording or None,
+            "messages": list(self.messages),
             "media": self.media(),
             "findings": list(self.findings),
         }

@@ -10,7 +10,7 @@ from bridge.calls.webhooks import WebhookEvent, WebhookSender
 from bridge.ids import CallId, new_id
 from bridge.tasks import TaskOwner
 
-Kind = Literal["ringing", "answered", "failed", "ended", "transfer", "dtmf"]
+Kind = Literal["ringing", "answered", "failed", "ended", "transfer", "dtmf", "message"]
 
 PATIENCE_S = 600.0
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bridge import metrics
+from bridge.backends.base import MessageTerms
 from bridge.calls.call import Call, CallState
 from bridge.calls.keypad import Keypad, KeypadSettings
 from bridge.calls.lifecycle import Lifecycle
+from bridge.calls.messages import Message, MessageTaker
 from bridge.calls.transfers import Consultation
 from bridge.errors import BridgeError
 from bridge.legs.base import Leg
@@ -48,6 +50,7 @@ class Board(Protocol):
     lifecycle: Lifecycle
 
     recorder: Recorder | None
+    message_recorder: Recorder | None
 
     def unix_time(self) -> float: ...
 
@@ -86,6 +89,7 @@ class Line(SessionListener):
         self._model_transfers = False
         call.media = self._media
         self._recording: Recording | None = None
+        self._message: MessageTaker | None = None
         self._board = board
         self._timer: asyncio.TimerHandle | None = None
 
@@ -176,6 +180,8 @@ class Line(SessionListener):
         self._end(reason)
 
     def _end(self, reason: str) -> None:
+        if self._message is not None:
+            self._message.hang_up()
         if self._recording is not None:
             self._recording.close()
         self._board.ended(self, reason)
@@ -275,6 +281,9 @@ class Line(SessionListener):
 
     def leg_digit(self, digit: str) -> None:
         self.call.keys_pressed += 1
+        if self._message is not None:
+            self._message.press(digit)
+            return
         if self.keypad is None:
             if self.session is not None:
                 self.session.digit(digit)
@@ -313,7 +322,7 @@ class Line(SessionListener):
     def transfer_target(self, target: str) -> str:
         return self._board.handover.transfer_target(self, target)
 
-    def session_transfer(self, target: str) -> None:
+    def session_transfer(self, target: str, *, returns: bool) -> None:
         if self.call.state is not CallState.ACTIVE:
             return
         try:
@@ -321,10 +330,31 @@ class Line(SessionListener):
             found = self._board.handover.transfer_target(self, target)
         except BridgeError as error:
             log.warning("no transfer", extra={"call_id": self.call.call_id, "why": error.message})
-            self._board.end(self)
+            if returns and self.session is not None:
+                self.session.inform(f"[transfer failed: {error.sip_status} {error.message}]")
+            else:
+                self._board.end(self)
             return
         self._model_transfers = True
         self._board.handover.transfer(self, found)
+
+    def session_message(self, terms: MessageTerms) -> MessageTaker | None:
+        recorder = self._board.message_recorder
+        if recorder is None or self.call.state is not CallState.ACTIVE:
+            return None
+        number = len(self.call.messages) + 1
+        track = recorder.track(f"{self.call.call_id}_message_{number}")
+        now = self._board.unix_time()
+        self._message = MessageTaker(terms, track, self._message_over, began_at=now)
+        return self._message
+
+    def _message_over(self, message: Message) -> None:
+        self._message = None
+        if message.kept:
+            self.call.messages.append(message.as_dict())
+            self._board.lifecycle.tell(self.call, "message", **message.as_dict())
+        if message.ended_by != "hangup" and self.session is not None:
+            self.session.message_over("[message taken]" if message.kept else "[message too short]")
 
     def session_turn(self, record: Mapping[str, Any]) -> None:
         self.call.turns.append(record)

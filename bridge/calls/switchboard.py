@@ -83,6 +83,8 @@ class Switchboard:
         self._phones: Dialler | None = None
         self.recorder: Recorder | None = None
         """Of all calls, if there is one."""
+        self.message_recorder: Recorder | None = None
+        """Of what callers leave, likewise."""
         self.unix_time = unix_time
         self._limits = limits
         self._loop = asyncio.get_running_loop()

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bridge.backends.base import MessageTerms
 from bridge.backends.tools import ToolError
+from bridge.sessions.diversion import Hearer
 
 
 class SessionListener:
@@ -12,9 +14,15 @@ class SessionListener:
     def session_hangup(self) -> None:
         """The model has said its last word and it has been played."""
 
-    def session_transfer(self, target: str) -> None:
-        """As `session_hangup`, but the caller is to be given to `target`."""
+    def session_transfer(self, target: str, *, returns: bool) -> None:
+        """As `session_hangup`, but the caller is to be given to `target`; `returns`: and comes
+        back to the model if that fails."""
         self.session_hangup()
+
+    def session_message(self, terms: MessageTerms) -> Hearer | None:
+        """What the caller says next is to be recorded; None: it cannot be. Whoever hears it calls
+        `message_over` of the session."""
+        return None
 
     def transfer_target(self, target: str) -> str:
         """Where `target` leads; raises BridgeError if the caller may not be given to it."""

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import msgspec
 
 from bridge import metrics
+from bridge.audio.tones import sine
 from bridge.backends import base
 from bridge.backends.tools import Opener, ToolServer, no_servers
 from bridge.errors import BridgeError, RequestError
@@ -36,6 +37,7 @@ from bridge.sessions.clients import (
     SidebandClient,
 )
 from bridge.sessions.digits import press
+from bridge.sessions.diversion import Diversion
 from bridge.sessions.last_word import LastWord
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import asked, heard, responded
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 MEAN_WAIT_MS = 10.0
 
 SAYS_AT_MOST_S = 60.0
+
+RECORD_TONE = sine(1000, 0.4)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,6 +112,7 @@ class Session:
             self._loop.time, lambda record: self.listener.session_barge_in(record)
         )
         self._last_word = LastWord(self._loop)
+        self._diversion = Diversion()
         self._carrying = False
         self._said = asyncio.Event()
         self._closing = False
@@ -190,6 +195,7 @@ class Session:
         self._barge_ins.hear(len(pcm))
         self._server.audio_received(pcm, self._loop.time())
         self._backend.push_audio(pcm)
+        self._diversion.hear(pcm)
 
     def digits_collected(self, digits: str) -> None:
         """One item of the caller's for all of them, and its answer."""
@@ -249,7 +255,7 @@ class Session:
         """When what the model says now has been heard."""
         active = self._server.active_response_id
         last = None if active is None else ResponseId(active)
-        self._last_word.expect(last, partial(self._leave, target))
+        self._last_word.expect(last, partial(self._leave, target, returns=True))
 
     def transfer_call(self, target: str) -> None:
         """Likewise. Raises BridgeError."""
@@ -281,7 +287,7 @@ class Session:
     # The model
 
     def _from_backend(self, event: base.BackendEvent) -> None:
-        if self._closed:
+        if self._closed or self._diversion.takes(event):
             return
         match event:
             case base.LoopAudio(pcm):
@@ -289,9 +295,11 @@ class Session:
                 if self._stream is not None and not self._stream.held:
                     self._stream.playout.write("", pcm)
                 return
-            case base.CallAction(response_id, action, target):
+            case base.CallAction(response_id, action, target, returns):
                 to = target if action == "transfer" else ""
-                self._last_word.expect(response_id, partial(self._leave, to))
+                self._last_word.expect(response_id, partial(self._leave, to, returns=returns))
+            case base.TakeMessage(response_id, terms):
+                self._last_word.expect(response_id, partial(self._take_message, terms))
             case base.ResponseBegun():
                 self._server.create_response(self._loop.time())
             case base.Relay(told):
@@ -348,11 +356,23 @@ class Session:
         self._said.set()
         self._last_word.said()
 
-    def _leave(self, target: str) -> None:
+    def _leave(self, target: str, *, returns: bool) -> None:
         if target:
-            self.listener.session_transfer(target)
+            self.listener.session_transfer(target, returns=returns)
         else:
             self.listener.session_hangup()
+
+    def _take_message(self, terms: base.MessageTerms) -> None:
+        self._diversion.to = self.listener.session_message(terms)
+        if self._diversion.to is None:
+            self.inform("[message failed]")
+        else:
+            self._on_call(base.Aside(RECORD_TONE))
+
+    def message_over(self, news: str) -> None:
+        """What the caller says is the model's again; `news` is for it to speak to."""
+        self._diversion.to = None
+        self.inform(news)
 
     # What the protocol wants done
 

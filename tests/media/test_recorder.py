@@ -9,7 +9,7 @@ from prometheus_client import Counter
 from bridge import metrics
 from bridge.audio.frames import MODEL_FRAME, Pcm
 from bridge.errors import ConfigError
-from bridge.media.recorder import BLOCK, MAX_WAITING, Recorder, Recording
+from bridge.media.recorder import BLOCK, MAX_WAITING, Recorder, Recording, Track
 
 
 def frame(value: int) -> Pcm:
@@ -22,12 +22,13 @@ def talk(recording: Recording, frames: int, first: int = 1) -> None:
         recording.tap.hear(frame(-n))
 
 
-def read(path: Path) -> Pcm:
+def read(path: Path, channels: int = 2) -> Pcm:
     """(frames of 20 ms, channels): the first sample of each."""
     with wave.open(str(path), "rb") as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 24_000)
+        form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+        assert form == (channels, 2, 24_000)
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-    pcm: Pcm = samples.reshape(-1, MODEL_FRAME, 2)[:, 0]
+    pcm: Pcm = samples.reshape(-1, MODEL_FRAME, channels)[:, 0]
     return pcm
 
 
@@ -103,7 +104,7 @@ class Stuck(Recorder):
         self.stuck = threading.Event()
         super().__init__(folder)
 
-    def _write(self, recording: Recording, block: Pcm, *, last: bool) -> None:
+    def _write(self, recording: Track, block: Pcm, *, last: bool) -> None:
         self.stuck.set()
         self.go.wait()
         super()._write(recording, block, last=last)
@@ -124,3 +125,21 @@ def test_a_disk_that_stands_still_holds_nobody_up_and_fills_no_memory(tmp_path: 
     seconds = read(recording.path)[:, 0].reshape(-1, 50)
     assert len(seconds) == 1 + MAX_WAITING + 40
     assert int((seconds == 0).all(axis=1).sum()) == 40
+
+
+def test_one_voice_has_a_file_of_its_own_or_none(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    kept, dropped, empty = (recorder.track(name) for name in ("kept", "dropped", "empty"))
+    for n in range(1, 61):
+        kept.add(frame(n))
+        dropped.add(frame(n))
+    kept.close()
+    dropped.close(keep=False)
+    empty.close(keep=False)
+    again = recorder.track("dropped")
+    again.add(frame(7))
+    again.close()
+    recorder.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dropped.wav", "kept.wav"]
+    assert read(kept.path, 1)[:, 0].tolist() == list(range(1, 61))
+    assert read(again.path, 1)[:, 0].tolist() == [7]

@@ -34,7 +34,7 @@ from bridge.backends.cascade.messages import (
     pending_audio,
 )
 from bridge.backends.cascade.parts import Parts
-from bridge.backends.cascade.script import TRANSFER
+from bridge.backends.cascade.script import TAKE_MESSAGE, TRANSFER
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.speaking import Clock, Prompt, Speaker, estimate
 from bridge.backends.cascade.stt import Hints, Wanted
@@ -57,6 +57,11 @@ HANG_UP_TOOL = {
 TRANSFER_TOOL = {
     "type": "function",
     "function": {"name": TRANSFER, "description": "Give the caller to `target`, after that."},
+}
+
+MESSAGE_TOOL = {
+    "type": "function",
+    "function": {"name": TAKE_MESSAGE, "description": "Record what the caller says after that."},
 }
 
 
@@ -295,6 +300,8 @@ class CascadeBackend:
             offered.append(HANG_UP_TOOL)
         if chat.transfers and TRANSFER not in names:
             offered.append(TRANSFER_TOOL)
+        if chat.takes_messages and TAKE_MESSAGE not in names:
+            offered.append(MESSAGE_TOOL)
         # Before the answer, not after: it may be cancelled, and the next words come all the same.
         self._expect_after(messages, offered)
         choice = chat_tool_choice(request.tool_choice)

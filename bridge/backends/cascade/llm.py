@@ -132,6 +132,11 @@ class ChatModel:
         """Whether a script transfers callers by itself."""
         return self._scripted is not None and self._scripted.script.transfers
 
+    @property
+    def takes_messages(self) -> bool:
+        """Whether a script has callers recorded."""
+        return self._scripted is not None and self._scripted.script.takes_messages
+
     def hints(self, messages: Sequence[Mapping[str, Any]], tools: frozenset[str]) -> Hints | None:
         """What a script expects to hear next; None from a model that takes anything."""
         if self._scripted is None:

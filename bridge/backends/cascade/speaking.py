@@ -14,15 +14,17 @@ from bridge.backends.base import (
     BackendEvent,
     CallAction,
     Generate,
+    MessageTerms,
     Pcm,
     ResponseFinished,
+    TakeMessage,
     TextDelta,
     ToolCall,
 )
 from bridge.backends.cascade import llm
 from bridge.backends.cascade.http import may_pass
 from bridge.backends.cascade.parts import Parts
-from bridge.backends.cascade.script import TRANSFER
+from bridge.backends.cascade.script import TAKE_MESSAGE, TRANSFER
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.sentences import SentenceSplitter
 from bridge.backends.cascade.timings import TurnTimes
@@ -190,15 +192,15 @@ class Speaker:
                 return
 
     def _call(self, call: llm.Call, prompt: Prompt, result: "_Result") -> None:
-        if call.name == HANG_UP and self.parts.chat.scripted:
+        chat = self.parts.chat
+        if call.name == HANG_UP and chat.scripted:
             result.action = CallAction(self.request.response_id)
-        if (
-            call.name == TRANSFER
-            and self.parts.chat.transfers
-            and call.name not in prompt.told_tools
-        ):
+        if call.name == TRANSFER and chat.transfers and call.name not in prompt.told_tools:
             target = msgspec.json.decode(call.arguments, type=dict[str, str]).get("target", "")
             result.action = CallAction(self.request.response_id, "transfer", target)
+        if call.name == TAKE_MESSAGE and chat.scripted and call.name not in prompt.told_tools:
+            terms = msgspec.json.decode(call.arguments, type=MessageTerms)
+            result.action = TakeMessage(self.request.response_id, terms)
         if call.name in prompt.told_tools:
             told = ToolCall(
                 self.request.response_id, ToolCallId(call.call_id), call.name, call.arguments
@@ -283,7 +285,7 @@ class _Result:
     finished: llm.Finished = field(default_factory=lambda: llm.Finished("stop"))
     calls: list[ToolCall] = field(default_factory=list)
     wrote: bool = False
-    action: CallAction | None = None
+    action: CallAction | TakeMessage | None = None
     error: BackendError | None = None
 
 

@@ -61,7 +61,7 @@ def last_words(request: Generate | None, settings: UpstreamSettings) -> Iterator
     """The end of a call whose model is lost; `request` is the response it is said in."""
     response_id = ResponseId("") if request is None else request.response_id
     if settings.fallback == "transfer":
-        yield CallAction(response_id, "transfer", settings.fallback_target)
+        yield CallAction(response_id, "transfer", settings.fallback_target, returns=False)
         if request is not None:
             yield ResponseFinished(response_id)
         return

@@ -16,10 +16,11 @@ from bridge.audio.resample import ResamplerBank
 BITRATE = 64_000
 CELT_BITRATE = 48_000  # below, SILK it is
 MIN_BITRATE = 6000  # RFC 7587 section 6.1
-MENDING_BITRATE = 48_000  # with FEC in it; a network that loses is not to be given more
 CELT_COMPLEXITY, SILK_COMPLEXITY = 8, 6
 SETTLED_FRAMES = 15  # of silence, after which nothing is remembered but silence
 LOSS_WORTH_FEC = 0.01  # of the packets, as the far end reports them
+ASSUMED_PERCENT = 3  # lost, until it reports; libopus does the same for any up to 5
+CALM_REPORTS = 5  # seconds that the far end knows of no loss before FEC is left out
 MAX_FEC_PERCENT = 25  # beyond, libopus spends more on repair than on speech
 
 
@@ -33,17 +34,23 @@ class OpusTerms:
 
 
 class OpusOutbound:
-    """CELT alone, until the far end reports losses: from then on "voip", with FEC in each packet
-    for the one before."""
+    """ "voip", with FEC in each packet for the one before, until the far end has reported for a
+    while that it loses nothing: from the next pause on CELT alone, a third of the work. Once it
+    loses something, "voip" for good. CELT from the start to those who do not mend by FEC."""
 
     step = samples_per_frame(OPUS.clock_rate)
 
     def __init__(self, terms: OpusTerms) -> None:
         self._bitrate = min(max(terms.bitrate, MIN_BITRATE), BITRATE)
-        self._silk = self._bitrate < CELT_BITRATE
         self._repairs = terms.repairs
+        # At less FEC is paid for by what is heard without losses.
+        self._guesses = terms.repairs and self._bitrate >= CELT_BITRATE
+        self._silk = self._guesses or self._bitrate < CELT_BITRATE
         self._percent = 0
+        self._calm = 0
         self._encoder = self._new_encoder()
+        if self._guesses:
+            self._encoder.expect_loss(ASSUMED_PERCENT)
         self._rested = 0
         self._silence = b""
 
@@ -57,22 +64,30 @@ class OpusOutbound:
         if self._rested < SETTLED_FRAMES:
             self._rested += 1
             self._silence = self._encoder.encode(_QUIET)
+        elif self._guesses and self._calm >= CALM_REPORTS:
+            self._guesses = False
+            self._renew(silk=False)
         return self._silence if self._silk else _silence()
 
-    def expect_loss(self, fraction: float) -> None:
-        """What the far end last reported, 0 to 1."""
+    def expect_loss(self, fraction: float, *, told: bool) -> None:
+        """What was last known of losses, 0 to 1, once a second; `told`: by the far end."""
+        self._calm = self._calm + 1 if told and not fraction else 0
         if not self._repairs or (fraction < LOSS_WORTH_FEC and not self._percent):
             return
+        self._guesses = False
         percent = min(MAX_FEC_PERCENT, max(1, round(fraction * 100)))
         if not self._silk:
-            # libopus takes no other application once a frame is encoded.
-            self._encoder.close()
-            self._silk, self._bitrate = True, min(self._bitrate, MENDING_BITRATE)
-            self._encoder = self._new_encoder()
-            self._rested = 0
+            self._renew(silk=True)
         if percent != self._percent:
             self._percent = percent
             self._encoder.expect_loss(percent)
+
+    def _renew(self, *, silk: bool) -> None:
+        """libopus takes no other application once a frame is encoded."""
+        self._encoder.close()
+        self._silk = silk
+        self._encoder = self._new_encoder()
+        self._rested = 0
 
     def close(self) -> None:
         self._encoder.close()
@@ -116,7 +131,7 @@ class G722Outbound:
         the two sides, which is heard as noise."""
         return self._encoder.encode(_SILENCE_16K)
 
-    def expect_loss(self, fraction: float) -> None:
+    def expect_loss(self, fraction: float, *, told: bool) -> None:
         """Nothing that G.722 could do."""
 
     def close(self) -> None:

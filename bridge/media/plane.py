@@ -67,7 +67,8 @@ class _SingleRow:
         self._speaking = frame is not None
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         if not self._sequence_number % FRAMES_PER_SECOND:
-            self._outbound.expect_loss(max(stream.remote_fraction_lost, self._lately_lost()))
+            lost = max(stream.remote_fraction_lost, self._lately_lost())
+            self._outbound.expect_loss(lost, told=stream.reported)
         self.timestamp += self._outbound.step * (1 + missed)
         self.timestamp &= 0xFFFF_FFFF
         event = stream.event_packet(self._sequence_number, self.timestamp)

@@ -329,6 +329,11 @@ class AudioStream:
         self.on_frame = self.on_coded = self.on_digit = None
 
     @property
+    def reported(self) -> bool:
+        """The far end has told what it gets of our packets."""
+        return self._told is not None
+
+    @property
     def remote_fraction_lost(self) -> float:
         """Of our packets, lately, as the far end reports it; 0 to 1."""
         return 0.0 if self._told is None else self._told.fraction_lost / 256

@@ -7,10 +7,21 @@ from bridge.audio.g722 import G722Decoder
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusDecoder
 from bridge.audio.tones import sine
-from bridge.media.outbound import G722Outbound, OpusOutbound, OpusTerms, outbound_for
+from bridge.media.outbound import (
+    CALM_REPORTS,
+    CELT_BITRATE,
+    G722Outbound,
+    OpusOutbound,
+    OpusTerms,
+    outbound_for,
+)
 
 TONE = sine(1000, 1.0)
 FRAMES = [TONE[at : at + MODEL_FRAME] for at in range(0, len(TONE), MODEL_FRAME)]
+SECONDS = np.arange(24_000) / 24_000
+VOWEL = sum(np.sin(2 * np.pi * 150 * n * SECONDS) / n for n in range(1, 20))
+# libopus repeats what it takes for speech alone, and that comes and goes.
+SYLLABLES = (6000 * VOWEL * np.sin(2 * np.pi * 3 * SECONDS) ** 2).astype(np.int16).reshape(-1, 480)
 CELT = 16  # first configuration number without SILK (RFC 6716 table 2)
 
 
@@ -45,20 +56,61 @@ def test_opus_rests_on_one_packet() -> None:
 def test_reported_losses_bring_fec_to_those_who_use_it() -> None:
     for repairs in (False, True):
         outbound = OpusOutbound(OpusTerms(repairs=repairs))
-        outbound.expect_loss(0.0)
+        outbound.expect_loss(0.0, told=True)
+        rest(outbound, seconds=CALM_REPORTS)
         assert configuration(outbound.encode(FRAMES[0])) >= CELT
-        outbound.expect_loss(0.05)
+        outbound.expect_loss(0.05, told=True)
         packets = [outbound.encode(frame) for frame in FRAMES]
         assert all((configuration(packet) < CELT) == repairs for packet in packets)
-        outbound.expect_loss(0.0)
+        rest(outbound, seconds=2 * CALM_REPORTS)
         assert (configuration(outbound.encode(FRAMES[0])) < CELT) == repairs
         outbound.close()
 
 
+def test_fec_is_sent_from_the_first_packet_on_until_nothing_is_known_to_be_lost() -> None:
+    outbound = OpusOutbound(OpusTerms(repairs=True))
+    packets = [outbound.encode(frame) for frame in SYLLABLES]
+    assert max(map(configuration, packets)) < CELT
+    mends, conceals = OpusDecoder(), OpusDecoder()
+    for packet in packets[:20]:
+        assert (mends.decode(packet) == conceals.decode(packet)).all()
+    assert (mends.repair(packets[21]) != conceals.conceal()).any()
+    # Of a far end that says nothing, and one that loses a packet now and then, nothing is known.
+    rest(outbound, seconds=2 * CALM_REPORTS, told=False)
+    outbound.expect_loss(0.004, told=True)
+    rest(outbound, seconds=CALM_REPORTS - 1)
+    assert configuration(outbound.encode(FRAMES[0])) < CELT
+    # Not in the middle of speech.
+    outbound.expect_loss(0.0, told=True)
+    assert configuration(outbound.encode(FRAMES[1])) < CELT
+    rest(outbound, seconds=1)
+    assert configuration(outbound.encode(FRAMES[2])) >= CELT
+    outbound.close()
+
+
+def test_fec_is_not_paid_for_by_what_is_heard() -> None:
+    """Below this bit rate it would be."""
+    frugal = OpusOutbound(OpusTerms(repairs=True, bitrate=CELT_BITRATE - 1))
+    plain = OpusOutbound(OpusTerms(repairs=False, bitrate=CELT_BITRATE - 1))
+    assert [frugal.encode(frame) for frame in FRAMES] == [plain.encode(frame) for frame in FRAMES]
+
+
+def rest(outbound: OpusOutbound, *, seconds: int, told: bool = True) -> None:
+    """Silence on a network that loses nothing."""
+    for _ in range(seconds):
+        outbound.expect_loss(0.0, told=told)
+        for _ in range(50):
+            outbound.rest()
+
+
 @pytest.mark.parametrize("bitrate", [32_000, 64_000])
 @pytest.mark.parametrize("frames", [1, 5, 40])
-def test_speech_is_as_loud_after_a_pause_as_before(bitrate: int, frames: int) -> None:
-    outbound, decoder = OpusOutbound(OpusTerms(bitrate=bitrate)), OpusDecoder()
+@pytest.mark.parametrize("repairs", [False, True])
+def test_speech_is_as_loud_after_a_pause_as_before(
+    bitrate: int, frames: int, *, repairs: bool
+) -> None:
+    outbound = OpusOutbound(OpusTerms(repairs=repairs, bitrate=bitrate))
+    decoder = OpusDecoder()
     for frame in FRAMES[:30]:
         decoder.decode(outbound.encode(frame))
     silence = [decoder.decode(outbound.rest()) for _ in range(frames)]

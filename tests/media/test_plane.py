@@ -14,7 +14,7 @@ from bridge.media.outbound import OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
-from bridge.rtp.rtcp import Bye, SenderReport, parse_compound
+from bridge.rtp.rtcp import Bye, ReceiverReport, ReportBlock, SenderReport, parse_compound
 
 PAYLOAD_TYPES = {"PCMU": 0, "PCMA": 8, "opus": 111}
 CODECS = pytest.mark.parametrize("codec", [PCMU, PCMA, OPUS], ids=lambda codec: codec.name)
@@ -103,15 +103,30 @@ def test_losses_on_the_way_to_us_bring_fec_to_those_who_use_it() -> None:
         plane, call = MediaPlane(), make_call(OPUS)
         call.stream.opus = OpusTerms(repairs=repairs)
         plane.add(call.stream)
-        call.stream.playout.write("item", np.tile(TONE, 4))
-        for tick in range(200):
-            if tick % 20 == 10:
+        call.stream.receive_rtcp(bytes(ReceiverReport(5, (nothing_lost(call.stream.ssrc),))), 0.0)
+        for tick in range(600):
+            if tick == 400:
+                call.stream.playout.write("item", np.tile(TONE, 4))
+            if tick > 400 and tick % 20 == 10:
                 call.sent += 1
             call.receive(TONE[:480], tick * 0.02)
             plane.tick(tick * 0.02)
         silk = [packet.payload[0] >> 3 < CELT for packet in call.wire.rtp]
-        assert not any(silk[:50])
-        assert all(silk[150:]) == repairs
+        assert silk[0] == repairs
+        assert not any(silk[400:450])
+        assert all(silk[550:]) == repairs
+
+
+def nothing_lost(ssrc: int) -> ReportBlock:
+    return ReportBlock(
+        ssrc=ssrc,
+        fraction_lost=0,
+        packets_lost=0,
+        highest_sequence=0,
+        jitter=0,
+        last_sr=0,
+        delay_since_last_sr=0,
+    )
 
 
 @CODECS

@@ -19,7 +19,7 @@ from bridge.realtime.outputs import (
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 
-pytest_plugins = ("tests.matrix", "tests.verdict")
+pytest_plugins = ("tests.processes", "tests.matrix", "tests.verdict")
 
 Event = dict[str, Any]
 Check = Callable[[Event], None]

@@ -5,9 +5,10 @@ is written there too, and the run fails if a row that has to be shown was not.
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,23 +111,14 @@ class Claim:
 
 
 class Matrix:
-    """Claims by test, and how those tests went."""
+    """How the tests went that claim to show a row."""
 
     def __init__(self) -> None:
         self.rows = {row.number: row for row in _rows()}
-        self._claims: dict[str, list[Claim]] = {}
         self._outcomes: dict[int, dict[str, bool]] = defaultdict(dict)
 
-    def claim(self, item: pytest.Item) -> None:
-        for marker in item.iter_markers("matrix"):
-            for row in marker.args:
-                if row not in self.rows:
-                    raise pytest.UsageError(f"{item.nodeid}: no row {row} in the matrix")
-                claim = Claim(row, marker.kwargs["peer"])
-                self._claims.setdefault(item.nodeid, []).append(claim)
-
-    def heard(self, nodeid: str, *, passed: bool) -> None:
-        for claim in self._claims.get(nodeid, ()):
+    def heard(self, claims: Iterable[Claim], *, passed: bool) -> None:
+        for claim in claims:
             for peer in claim.peer.split(", "):
                 peers = self._outcomes[claim.row]
                 peers[peer] = peers.get(peer, True) and passed
@@ -162,22 +154,45 @@ class Matrix:
 
 
 KEY: pytest.StashKey[Matrix] = pytest.StashKey()
+PROPERTY = "matrix"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", metavar="FILE", help="write the conformance matrix there")
 
 
+def _claims(item: pytest.Item) -> Iterator[Claim]:
+    for marker in item.iter_markers("matrix"):
+        for row in marker.args:
+            yield Claim(row, marker.kwargs["peer"])
+
+
+class _Listener:
+    """Reports of this process, or with pytest-xdist of all."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, claims in report.user_properties:
+            if name == PROPERTY and isinstance(claims, list):
+                self._matrix.heard((Claim(*claim) for claim in claims), passed=report.passed)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "matrix(*rows, peer): rows of the conformance matrix that this shows"
     )
-    config.stash[KEY] = Matrix()
+    matrix = config.stash[KEY] = Matrix()
+    config.pluginmanager.register(_Listener(matrix))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rows = config.stash[KEY].rows
     for item in items:
-        config.stash[KEY].claim(item)
+        for claim in _claims(item):
+            if claim.row not in rows:
+                raise pytest.UsageError(f"{item.nodeid}: no row {claim.row} in the matrix")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -186,13 +201,16 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "call" or report.failed:
-        item.config.stash[KEY].heard(item.nodeid, passed=report.passed)
+        claims: Any = [(claim.row, claim.peer) for claim in _claims(item)]
+        report.user_properties.append((PROPERTY, claims))
     return report
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--matrix")
+    if hasattr(session.config, "workerinput"):
+        return
     matrix = session.config.stash[KEY]
     if path:
         Path(path).write_text("\n".join(matrix.table()) + "\n", encoding="utf-8")

@@ -3,9 +3,8 @@ from tests.matrix import ROWS, Claim, Matrix
 
 def shown(*claims: tuple[int, str, bool]) -> Matrix:
     matrix = Matrix()
-    for number, (row, peer, passed) in enumerate(claims):
-        matrix._claims[str(number)] = [Claim(row, peer)]
-        matrix.heard(str(number), passed=passed)
+    for row, peer, passed in claims:
+        matrix.heard([Claim(row, peer)], passed=passed)
     return matrix
 
 

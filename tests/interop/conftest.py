@@ -12,6 +12,7 @@ import pytest
 
 from tests.interop.judge import Judge
 from tests.interop.sdk import venvs
+from tests.processes import say
 
 HERE = Path(__file__).parent
 NODE_PEERS = {
@@ -21,8 +22,6 @@ NODE_PEERS = {
     "@openai/agents-realtime": HERE / "sdk" / "node",
 }
 REQUIRED = os.environ.get("BRIDGE_REQUIRE_PEERS") == "1"
-
-left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
 def is_here(peer: str) -> bool:
@@ -43,7 +42,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         missing.update(absent)
         if not absent:
             kept.append(item)
-    config.stash[left_out] = missing
+    if missing:
+        named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))
+        say(config, f"left out for want of peers: {named}; scripts/install-peers")
+    if missing.keys() & venvs.HEAVY:
+        say(config, "  pipecat, livekit and gllm: scripts/install-peers --all")
     needed = missing.keys() - venvs.HEAVY
     if needed and REQUIRED:
         raise pytest.UsageError(f"missing peers: {', '.join(needed)}; run scripts/install-peers")
@@ -56,12 +59,3 @@ def judge(conforms: Callable[[dict[str, Any]], None]) -> Iterator[Judge]:
     """Hears every event that reached a client of these tests."""
     with closing(Judge(conforms)) as judge:
         yield judge
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    missing = terminalreporter.config.stash.get(left_out, Counter())
-    if missing:
-        named = ", ".join(f"{peer} ({count} tests)" for peer, count in sorted(missing.items()))
-        terminalreporter.write_line(f"left out for want of peers: {named}; scripts/install-peers")
-        if missing.keys() & venvs.HEAVY:
-            terminalreporter.write_line("  pipecat, livekit and gllm: scripts/install-peers --all")

@@ -17,6 +17,7 @@ from tests.peers import speech
 from tests.peers.model import Model
 from tests.peers.service import Service
 from tests.ports import free_port
+from tests.processes import say
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0IHJ1bg=="
 SENTENCE = "What are your opening hours?"
@@ -28,11 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[table_key] = Table()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    table = terminalreporter.config.stash.get(table_key, None)
-    if table is not None and table.tried:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    table = session.config.stash[table_key]
+    if table.tried:
         for line in table.lines():
-            terminalreporter.write_line(line)
+            say(session.config, line)
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,8 @@ from bridge.errors import ConfigError
 from bridge.ids import random_base62
 from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
-from bridge.legs.webrtc_rungs import Rung, choose
 from bridge.legs.webrtc_path import Paths
+from bridge.legs.webrtc_rungs import Rung, choose
 from bridge.media.clock import MediaClock
 from bridge.media.comfort import comfort_noise
 from bridge.media.plane import MediaPlane
@@ -66,8 +66,8 @@ class Running:
     switchboard: Switchboard
     sip: SipLegs
     http_url: str
-    degraded: tuple[str, ...]
     sip_uris: tuple[str, ...]
+    degraded: tuple[str, ...]
 
 
 class _HttpServer(uvicorn.Server):
@@ -164,8 +164,8 @@ async def running(
             plane=plane,
             ice_servers=tuple(config.webrtc.ice_servers),
             advertised_address=config.webrtc.advertised_address or None,
-            rung=rung,
             loopback=is_loopback(config.http.host),
+            rung=rung,
         )
         stack.push_async_callback(browsers.close)
         policy = call_policy(config, loop.time)
@@ -200,6 +200,7 @@ async def running(
         stack.callback(sip.drain)
         yield started
 
+
 async def _way() -> Rung:
     """That of WebRTC."""
     rung = await choose()
@@ -224,7 +225,6 @@ def _degraded(rung: Rung) -> tuple[str, ...]:
     if rung is Rung.DIRECT:
         return ()
     return (f"WebRTC goes the way {rung.value}: this aiortc is not the tested one",)
-
 
 
 def _switchboard(
@@ -302,9 +302,9 @@ async def _serve_http(
             session_defaults=_default_session(config),
         ),
         ready=lambda: not started.switchboard.draining,
+        degraded=started.degraded,
         sip_uris=lambda: started.sip_uris,
     )
-        degraded=started.degraded,
     settings = uvicorn.Config(
         api,
         ssl_certfile=config.http.tls_certificate or None,

@@ -1,0 +1,63 @@
+"""Speech through a call of a real Chromium: what it says, and what it hears."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.audio.wav import read_wav, write_wav
+from tests.bench.subjects import ROOT
+
+DRIVER = ROOT / "tests" / "interop" / "node" / "voice.mjs"
+RATE = 48_000
+# The microphone is on before the call is up, and buzzes past the end of its file.
+LEAD_S, TAIL_S = 4.0, 60.0
+LONGEST_S = 90
+
+
+class BrowserError(RuntimeError):
+    """With what the driver said."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserCall:
+    url: str
+    codec: str
+    microphone: Path
+    heard: Path
+    """A WAV to be written."""
+    seconds: float
+
+    def make(self) -> dict[str, Any]:
+        """Blocks until it is over. What getStats() said of the audio that came."""
+        said, rate = read_wav(self.microphone)
+        assert rate == RATE
+        padded, raw = self.heard.with_suffix(".mic.wav"), self.heard.with_suffix(".raw")
+        silences = [np.zeros(int(seconds * RATE), np.int16) for seconds in (LEAD_S, TAIL_S)]
+        write_wav(padded, np.concatenate((silences[0], said, silences[1])), RATE)
+        wanted = {
+            "url": self.url,
+            "chromium": shutil.which("chromium"),
+            "microphone": str(padded),
+            "codec": self.codec,
+            "seconds": LEAD_S + self.seconds,
+            "heard": str(raw),
+        }
+        run = subprocess.run(
+            ["node", str(DRIVER), json.dumps(wanted)],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+        if run.returncode:
+            raise BrowserError(run.stderr[-500:])
+        write_wav(self.heard, np.fromfile(raw, np.int16), RATE)
+        raw.unlink()
+        padded.unlink()
+        stats: list[dict[str, Any]] = json.loads(run.stdout)
+        return next(each for each in stats if each["type"] == "inbound-rtp")

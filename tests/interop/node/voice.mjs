@@ -1,0 +1,97 @@
+// Calls from a page, says a WAV and keeps what it hears; prints getStats() of the end as JSON.
+//
+// node voice.mjs '{"url", "chromium", "microphone", "codec", "seconds", "heard"}': where the offer
+// goes, the WAV to speak, the codec to put first, how long to stay from when it is connected, and
+// the file for what was heard: 16 bit, mono, 48 kHz, without a header.
+
+import { writeFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const wanted = JSON.parse(process.argv[2]);
+
+async function call({ url, codec, seconds }) {
+  const chunks = [];
+  async function listen(track) {
+    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    for (let read; !(read = await reader.read()).done; ) {
+      const sound = read.value;
+      if (sound.sampleRate !== 48000) throw new Error(`${sound.sampleRate} Hz`);
+      const samples = new Float32Array(sound.numberOfFrames);
+      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
+      sound.close();
+      chunks.push(Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
+    }
+  }
+
+  const peer = new RTCPeerConnection();
+  const connected = new Promise((done, fail) => {
+    peer.onconnectionstatechange = () => {
+      if (peer.connectionState === "connected") done();
+      if (peer.connectionState === "failed") fail(new Error("not connected"));
+    };
+  });
+  peer.ontrack = ({ track }) => {
+    // What nobody plays is not decoded.
+    const player = (window.player = new Audio());
+    player.srcObject = new MediaStream([track]);
+    player.play();
+    listen(track);
+  };
+  const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const microphone = await navigator.mediaDevices.getUserMedia({ audio: untouched });
+  peer.addTrack(microphone.getAudioTracks()[0], microphone);
+  const [transceiver] = peer.getTransceivers();
+  const known = RTCRtpSender.getCapabilities("audio").codecs;
+  const first = known.filter(({ mimeType }) => mimeType.toLowerCase() === `audio/${codec.toLowerCase()}`);
+  if (!first.length) throw new Error(`no ${codec} here`);
+  transceiver.setCodecPreferences([...first, ...known.filter((each) => !first.includes(each))]);
+  await peer.setLocalDescription(await peer.createOffer());
+  await new Promise((done) => {
+    const look = () => peer.iceGatheringState === "complete" && done();
+    peer.onicegatheringstatechange = look;
+    look();
+  });
+  const answer = await fetch(url, { method: "POST", body: peer.localDescription.sdp });
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+  await connected;
+  await new Promise((done) => setTimeout(done, 1000 * seconds));
+  const stats = [...(await peer.getStats()).values()];
+  peer.close();
+
+  const octets = new Uint8Array(await new Blob(chunks).arrayBuffer());
+  let text = "";
+  for (let at = 0; at < octets.length; at += 32768) {
+    text += String.fromCharCode(...octets.subarray(at, at + 32768));
+  }
+  return { heard: btoa(text), stats };
+}
+
+const browser = await chromium.launch({
+  executablePath: wanted.chromium,
+  headless: true,
+  args: [
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    `--use-file-for-fake-audio-capture=${wanted.microphone}%noloop`,
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--allow-loopback-in-peer-connection",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+  ignoreDefaultArgs: ["--mute-audio"],
+});
+try {
+  const page = await browser.newPage();
+  await page.goto(new URL("/", wanted.url).href);
+  const { heard, stats } = await page.evaluate(call, wanted);
+  writeFileSync(wanted.heard, Buffer.from(heard, "base64"));
+  console.log(JSON.stringify(stats));
+} finally {
+  await browser.close();
+}

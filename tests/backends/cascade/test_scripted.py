@@ -125,7 +125,7 @@ def at(now: datetime) -> Script:
 
 
 def said(script: Script, *messages: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
-    tools = frozenset(("hang_up", "transfer_call"))
+    tools = frozenset(("hang_up", "transfer_call", "take_message"))
     message = reply(script, messages, tools)
     return message["content"], [call["function"] for call in message.get("tool_calls", ())]
 
@@ -149,7 +149,10 @@ def test_a_department_is_reached_by_a_transfer() -> None:
 def test_a_transfer_that_fails_is_spoken_to_once(news: str, why: str) -> None:
     failed = {"role": "system", "content": f"[transfer failed: {news}]"}
     turns = (GREETED, user("sales"), user("yes"), failed)
-    assert said(at(OPEN), *turns) == (f"I am sorry, {why}. Say menu, or goodbye.", [])
+    assert said(at(OPEN), *turns) == (
+        f"I am sorry, {why}. Say leave a message, menu, or goodbye.",
+        [],
+    )
     text, calls = said(at(OPEN), *turns, user("menu"))
     assert (text[:5], calls) == ("Hello", [])
 
@@ -170,5 +173,60 @@ def test_nobody_is_transferred_outside_of_the_hours() -> None:
     assert at(CLOSED).states["menu"].on["sales"] == Target(to="closed")
 
 
+LEAVE = (GREETED, user("leave a message"))
+TOOLS = frozenset(("hang_up", "transfer_call", "take_message"))
+
+
+def news(text: str) -> dict[str, str]:
+    return {"role": "system", "content": f"[message {text}]"}
+
+
+def test_a_message_is_asked_for_and_taken() -> None:
+    text, (call,) = said(at(OPEN), *LEAVE)
+    assert text.startswith("Please leave your message after the tone.")
+    assert call["name"] == "take_message"
+    terms = {"min_s": 1.5, "max_s": 180.0, "silence_s": 3.0, "finish": "#"}
+    assert json.loads(call["arguments"]) == terms
+    text, calls = said(at(OPEN), *LEAVE, GREETED, news("taken"))
+    assert (text[:40], calls) == ("Thank you. Your message has been taken. ", [])
+    assert said(at(OPEN), *LEAVE, news("taken"), user("menu"))[0].startswith("Hello, this")
+    # Heard by nobody but the recording.
+    assert hints(at(OPEN), LEAVE, TOOLS).phrases == ()
+
+
+def test_a_message_of_nothing_is_asked_for_again_until_it_is_given_up() -> None:
+    turns = [*LEAVE, GREETED]
+    for _ in range(2):
+        turns += [news("too short"), GREETED]
+        text, (call,) = said(at(OPEN), *turns)
+        assert (text[:27], call["name"]) == ("I did not hear anything. Pl", "take_message")
+    text, (call,) = said(at(OPEN), *turns, news("too short"))
+    assert (text, call["name"]) == ("I am sorry, I could not understand you. Goodbye.", "hang_up")
+
+
+def test_who_speaks_before_the_tone_is_told_to_wait_for_it() -> None:
+    text, (call,) = said(at(OPEN), *LEAVE, GREETED, user("(inaudible)"))
+    assert (text, call["name"]) == ("Please speak after the tone.", "take_message")
+
+
+def test_nobody_is_told_to_speak_where_nothing_is_recorded() -> None:
+    without = frozenset(("hang_up",))
+    unable = "I am sorry, I cannot take a message now. Say menu, or goodbye."
+    assert reply(at(OPEN), LEAVE, without)["content"] == unable
+    assert said(at(OPEN), *LEAVE, GREETED, news("failed")) == (unable, [])
+
+
+def test_a_client_that_takes_messages_itself_says_when_it_has() -> None:
+    result = {"role": "tool", "content": "{}"}
+    text, calls = said(at(OPEN), *LEAVE, GREETED, result)
+    assert (text[:39], calls) == ("Thank you. Your message has been taken.", [])
+
+
+def test_a_closed_department_takes_a_message() -> None:
+    text, (call,) = said(at(CLOSED), GREETED, user("support"), user("yes"))
+    assert (text[:25], call["name"]) == ("Please leave your message", "take_message")
+
+
 def test_the_receptionist_that_comes_along_transfers_nobody(script: Script) -> None:
     assert not script.transfers
+    assert not script.takes_messages

@@ -171,6 +171,8 @@ def sip_settings(config: Config) -> SipSettings:
         or config.sip.host,
         other_media_address=config.rtp.alternate_advertised_address
         or ("" if alternate in WILDCARDS else alternate),
+        # Of another host than SIP's a registrar knows nothing.
+        media_learns=not config.rtp.advertised_address and config.rtp.host in ("", config.sip.host),
         codecs=tuple(config.rtp.codecs),
         patience=MediaPatience(
             first_s=config.limits.media_timeout_s,

@@ -23,16 +23,18 @@ class Grounds:
         self._other = ports
         self._other_address = address
 
-    def open(self, offer: bytes, signalling: str) -> tuple[RtpSocket, str]:
+    def open(self, offer: bytes, signalling: str, seen_at: str = "") -> tuple[RtpSocket, str]:
         """Ports, and their address, for this offer, or for an offer of ours to the host that
-        signals. Raises OverloadedError when no port is free."""
+        signals, and sees us at another address than we do if there is a NAT. Raises
+        OverloadedError when no port is free."""
         # Most offers name one version: no need to read them for that.
         if self._other is not None and (not offer or _OTHERS[self._version] in offer):
             theirs = self._only_elsewhere(offer, signalling)
             address = theirs and (self._other_address or source_towards(theirs))
             if address:
                 return self._other.open(), address
-        return self._ports.open(), self._address
+        translated = ip_version(seen_at) == self._version and self._version is not None
+        return self._ports.open(), seen_at if translated else self._address
 
     def _only_elsewhere(self, offer: bytes, signalling: str) -> str:
         """Where the far end is by the other IP version, if it is not there by ours."""

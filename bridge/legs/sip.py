@@ -290,7 +290,8 @@ class SipLegs:
         settings = self._settings(terms, flow)
         if path is not None:
             return SipMedia(path, settings, rng=self._rng)
-        socket, address = self._grounds.open(offer or b"", flow.remote[0])
+        seen_at = self.agent.seen_at(flow) if self.settings.media_learns else ""
+        socket, address = self._grounds.open(offer or b"", flow.remote[0], seen_at)
         return SipMedia(socket, replace(settings, address=address), rng=self._rng)
 
     def _settings(self, terms: LegTerms, flow: Flow) -> SipMediaSettings:

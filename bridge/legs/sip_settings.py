@@ -31,6 +31,8 @@ class SipSettings:
     advertised_address: str = "127.0.0.1"
     media_address: str = "127.0.0.1"
     other_media_address: str = ""
+    media_learns: bool = False
+    """To whoever sees us elsewhere SDP names that address, as Contact does."""
     codecs: tuple[str, ...] = ("PCMU", "PCMA")
     patience: MediaPatience = field(default_factory=MediaPatience)
     max_calls: int = 1000

@@ -219,6 +219,11 @@ class AgentCore:
             return
         self._learned[flow.transport, flow.remote[0]] = address, port or own
 
+    def seen_at(self, flow: Flow) -> str:
+        """Our address as `learn` was told it; empty if it was not."""
+        learned = self._learned.get((flow.transport, flow.remote[0]))
+        return "" if learned is None else learned[0]
+
     def _advertised(self, flow: Flow) -> tuple[str, int]:
         if learned := self._learned.get((flow.transport, flow.remote[0])):
             return learned

@@ -59,6 +59,7 @@ def test_what_the_registrar_tells_is_used(tmp_path: Path) -> None:
         r"^INVITE sip:4930123@127\.0\.0\.1:",
         r"Route: <sip:proxy@127\.0\.0\.1:[0-9]+;lr>",
         r"Contact: <sip:203\.0\.113\.9:40000>",
+        r"c=IN IP4 203\.0\.113\.9",
     )
     proxy = proxy.reply_to_invite("486 Busy Here").receive("ACK")
     with playing(proxy, tmp_path) as hop:

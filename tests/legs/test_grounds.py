@@ -46,6 +46,23 @@ def test_the_address_of_a_call(body: bytes, signalling: str, address: str) -> No
     assert socket.address[0] == ("::1" if address == "::1" else "127.0.0.1")
 
 
+@pytest.mark.parametrize(
+    ("body", "seen_at", "address"),
+    [
+        (offer(V4), "198.51.100.9", "198.51.100.9"),
+        (b"", "198.51.100.9", "198.51.100.9"),
+        (offer(V4), "2001:db8::9", HERE),
+        (offer(V6), "198.51.100.9", "::1"),
+    ],
+)
+def test_behind_a_nat(body: bytes, seen_at: str, address: str) -> None:
+    grounds = Grounds(pool("127.0.0.1"), HERE)
+    grounds.use_other(pool("::1"), "::1")
+    socket, named = grounds.open(body, "192.0.2.7", seen_at)
+    socket.close()
+    assert named == address
+
+
 def test_no_address_of_the_other_version() -> None:
     grounds = Grounds(pool("127.0.0.1"), HERE)
     socket, named = grounds.open(offer(V6), "192.0.2.7")

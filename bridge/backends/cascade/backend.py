@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class CascadeBackend:
         self._fillers.agent_speaking(speaking=speaking)
         turn = self._turn
         if speaking and turn is not None and turn.audio_at is not None:
-            turn.wire_at = self._loop.time()
+            turn.wire_at = time.monotonic()
             self._tell_times()
 
     def transcribe(self, item_id: ItemId, pcm: Pcm) -> None:
@@ -223,7 +224,7 @@ class CascadeBackend:
             self._send(TranscriptCompleted(heard.item_id, words, length_s, weights([words])))
         finally:
             if turn is not None and turn.heard_at is None:
-                turn.heard_at = self._loop.time()
+                turn.heard_at = time.monotonic()
             # Without words the turn is answered all the same: as one not understood.
             if not transcript.done():
                 transcript.set_result(words)
@@ -260,9 +261,8 @@ class CascadeBackend:
         outcome: ResponseFinished | ResponseFailed = ResponseFailed(
             response_id, "server_error", "the response failed"
         )
-        speaker = Speaker(
-            self._parts, request, self._sender(response_id), Clock(self._loop.time, self._turn)
-        )
+        clock = Clock(time.monotonic, self._turn)
+        speaker = Speaker(self._parts, request, self._sender(response_id), clock)
         try:
             outcome = await self._respond(request, speaker)
         except BridgeError as error:

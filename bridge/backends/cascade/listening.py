@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -96,9 +97,7 @@ class Ear:
     def __init__(self, parts: Parts, emit: Callable[[BackendEvent], None]) -> None:
         self._parts = parts
         self._emit = emit
-        self._loop = asyncio.get_running_loop()
         self._loudness = Loudness()
-        self._heard_at = self._loop.time()
         self._tasks = TaskOwner("ear")
         self._recent = Recent(KEPT_FOR_MODEL_MS if parts.turn_model else KEPT_MS)
         self._echo = EchoGate() if parts.settings.echo_gate else None
@@ -142,8 +141,7 @@ class Ear:
         self.expect(self._hints)
 
     def push(self, pcm: Pcm) -> None:
-        self._loudness.push(pcm)
-        self._heard_at = self._loop.time()
+        self._loudness.push(pcm, time.monotonic())
         if self._stream is None:
             return
         self._recent.push(pcm, self._loudness.position)
@@ -259,11 +257,8 @@ class Ear:
             self._end_turn(event)
 
     def _end_turn(self, event: SpeechStopped) -> None:
-        spoken_ms = self._loudness.voice_end_ms(self._began_ms, event.audio_ms)
-        since_ms = self._loudness.position * 1000 / MODEL_RATE - spoken_ms
-        self.times = TurnTimes(
-            spoken_at=self._heard_at - since_ms / 1000, ended_at=self._loop.time()
-        )
+        spoken_at = self._loudness.voice_ended_at(self._began_ms, event.audio_ms)
+        self.times = TurnTimes(spoken_at, ended_at=time.monotonic())
         self._finished, self._streamed = self._streamed, None
         self._emit(event)
 

@@ -1,6 +1,5 @@
 """Where the time of one turn goes: from the caller's last voiced sample to the agent's first."""
 
-from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,17 +7,19 @@ import numpy as np
 
 from bridge.backends.base import MODEL_RATE, Pcm
 
-KEPT_FRAMES = 1500  # 30 s of 20 ms frames: a longer turn has its last voice in the kept part
-VOICE_SHARE = 0.05  # of the loudest frame of the turn: 26 dB below it
+BLOCK = MODEL_RATE // 200  # 5 ms
+KEPT_BLOCKS = 6000  # 30 s: a longer turn has its last voice in the kept part
+VOICE_SHARE = 0.05  # of the loudest block of the turn: 26 dB below it
 MIN_VOICE_RMS = 40.0  # -58 dBFS
 
 
 @dataclass(slots=True)
 class TurnTimes:
-    """Instants of the loop's clock; None while it has not come to that."""
+    """Instants of one monotonic clock; None while it has not come to that. Not the loop's: uvloop's
+    stands still while the loop is busy."""
 
     spoken_at: float
-    """The caller's last voiced sample reached us."""
+    """The caller's last voiced sample reached us, or would have, had all come as soon as some."""
     ended_at: float
     """The turn was found to be over."""
     heard_at: float | None = None
@@ -49,23 +50,40 @@ class TurnTimes:
 
 
 class Loudness:
-    """How loud each frame heard was: an exact end of speech, which detection only brackets."""
+    """How loud it was, and when: an exact end of speech, which detection only brackets."""
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, float]] = deque(maxlen=KEPT_FRAMES)
         self.position = 0
         """Samples pushed."""
+        self._levels = np.zeros(KEPT_BLOCKS, np.float32)
+        self._begun = np.zeros(KEPT_BLOCKS)
+        self._rest: Pcm = np.empty(0, np.int16)
 
-    def push(self, pcm: Pcm) -> None:
+    def push(self, pcm: Pcm, now: float) -> None:
         self.position += len(pcm)
-        if len(pcm):
-            level = float(np.sqrt(np.mean(np.square(pcm.astype(np.float32)))))
-            self._frames.append((self.position, level))
+        sound = np.concatenate((self._rest, pcm)) if len(self._rest) else pcm
+        count = len(sound) // BLOCK
+        self._rest = sound[count * BLOCK :]
+        if count:
+            blocks = sound[: count * BLOCK].reshape(count, BLOCK).astype(np.float32)
+            first = (self.position - len(sound)) // BLOCK
+            places = np.arange(first, first + count) % KEPT_BLOCKS
+            self._levels[places] = np.sqrt(np.mean(blocks * blocks, axis=1))
+            # When the first sample of all was spoken, if this one came without delay.
+            self._begun[places] = now - self.position / MODEL_RATE
 
-    def voice_end_ms(self, begin_ms: int, end_ms: int) -> float:
-        """Where the last voice of a turn ended; `end_ms` if none of it was loud."""
-        begin, end = begin_ms * MODEL_RATE // 1000, end_ms * MODEL_RATE // 1000
-        turn = [(at, level) for at, level in self._frames if begin < at <= end]
-        least = max(MIN_VOICE_RMS, VOICE_SHARE * max((level for _, level in turn), default=0.0))
-        last = max((at for at, level in turn if level >= least), default=end)
-        return last * 1000 / MODEL_RATE
+    def voice_ended_at(self, begin_ms: int, end_ms: int) -> float:
+        """When the last voice between two positions was spoken; `end_ms` if none of it was loud.
+
+        What came late, a packet or our turn to read it, shows by what followed sooner.
+        """
+        last = self.position // BLOCK
+        oldest = max(0, last - KEPT_BLOCKS)
+        begin, end = (min(max(ms // 5, oldest), last) for ms in (begin_ms, end_ms))
+        levels = self._levels[np.arange(begin, end) % KEPT_BLOCKS]
+        least = max(MIN_VOICE_RMS, VOICE_SHARE * float(levels.max(initial=0.0)))
+        loud = np.flatnonzero(levels >= least)
+        voiced = begin + int(loud[-1]) + 1 if len(loud) else end
+        followed = np.arange(max(min(voiced, last) - 1, oldest), last)
+        begun = self._begun[followed % KEPT_BLOCKS]
+        return float(begun.min(initial=np.inf)) + voiced * BLOCK / MODEL_RATE

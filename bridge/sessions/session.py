@@ -39,15 +39,13 @@ from bridge.sessions.clients import (
 from bridge.sessions.digits import press
 from bridge.sessions.diversion import Diversion
 from bridge.sessions.last_word import LastWord
+from bridge.sessions.line import Line
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import asked, heard, responded
 from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
 
 log = logging.getLogger(__name__)
-
-# A packet waits for the next slot of the media clock, a slot at most.
-MEAN_WAIT_MS = 10.0
 
 SAYS_AT_MOST_S = 60.0
 
@@ -106,7 +104,7 @@ class Session:
         self._tools = Tools(self._open_tools, listed=self._listed_tools, ran=self._tool_ran)
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
-        self._line_ms = 0.0
+        self._line = Line()
         self._asides = 0
         self._barge_ins = BargeIns(
             self._loop.time, lambda record: self.listener.session_barge_in(record)
@@ -193,7 +191,10 @@ class Session:
 
     def _from_caller(self, pcm: base.Pcm) -> None:
         self._barge_ins.hear(len(pcm))
-        self._server.audio_received(pcm, self._loop.time())
+        now = self._loop.time()
+        if self._stream is not None:
+            self._line.heard(now, self._stream)
+        self._server.audio_received(pcm, now)
         self._backend.push_audio(pcm)
         self._diversion.hear(pcm)
 
@@ -313,8 +314,8 @@ class Session:
                 | base.TranscriptCompleted()
                 | base.TranscriptFailed()
             ):
-                if isinstance(event, base.SpeechStopped) and self._stream is not None:
-                    self._line_ms = round(self._stream.stats.delay_ms + MEAN_WAIT_MS, 1)
+                if isinstance(event, base.SpeechStopped):
+                    self._line.turn_ended(self._loop.time())
                 detection = self.config.turn_detection
                 if isinstance(event, base.SpeechStarted) and detection is not None:
                     self._barge_ins.speech_started(event.audio_ms, detection.prefix_padding_ms)
@@ -341,10 +342,7 @@ class Session:
                 else:
                     self._barge_ins.resumed()
             case base.TurnTimed(record):
-                # The backend's clock starts when it hears: the caller spoke a little before that.
-                total_ms = round(record["total_ms"] + self._line_ms, 1)
-                told = {**record, "line_ms": self._line_ms, "total_ms": total_ms}
-                self.listener.session_turn(told)
+                self.listener.session_turn(self._line.add_to(record))
 
     def _cancel(self, response_id: ResponseId) -> None:
         self._last_word.cancelled(response_id)

@@ -383,7 +383,7 @@ def test_how_long_an_answer_took_is_told_with_the_way_to_the_model() -> None:
         stage.model.emits(SpeechStopped(500))
         stage.model.emits(TurnTimed({"endpointing_ms": 500.0, "total_ms": 500.0}))
         (record,) = stage.owner.turns
-        assert record == {"endpointing_ms": 500.0, "line_ms": 10.0, "total_ms": 510.0}
+        assert record == {"endpointing_ms": 500.0, "line_ms": 2.5, "total_ms": 502.5}
         await stage.session.close()
 
     asyncio.run(use())

@@ -289,7 +289,10 @@ class Phone:
             self._ssrc,
         )
         if self.remote_rtp is not None:
-            self._rtp.sendto(header + payload, self.remote_rtp)
+            self._write(header + payload, self.remote_rtp)
+
+    def _write(self, packet: bytes, to: tuple[str, int]) -> None:
+        self._rtp.sendto(packet, to)
 
     def press(self, digit: str, duration_ms: int = 100) -> None:
         """RFC 4733: five updates and three ends, all at once in time as some gateways do."""
@@ -300,14 +303,15 @@ class Phone:
             payload = struct.pack(">BBH", event, 10 | (0x80 if end else 0), duration)
             self._send_rtp(101, payload, start, marker=number == 0)
 
-    def rtp_received(self, data: bytes) -> None:
+    def rtp_received(self, data: bytes, at: float | None = None) -> None:
+        """`at`: when it arrived, on the loop's clock, where that is known better than now."""
         if len(data) < 12:
             return
         first, second, sequence, timestamp, ssrc = struct.unpack(">BBHII", data[:12])
         if first >> 6 == 2:
             self.packets.append(
                 Packet(
-                    self.loop.time(),
+                    self.loop.time() if at is None else at,
                     second & 0x7F,
                     bool(second & 0x80),
                     sequence,

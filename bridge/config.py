@@ -94,8 +94,15 @@ class Rtp(Section):
     comfort_noise_dbfs: Annotated[float, Field(ge=-90, le=0)] = 0.0
 
 
+class IceServer(Section):
+    url: str
+    username: str = ""
+    credential: str = ""
+    secret: str = ""
+
+
 class WebRtc(Section):
-    ice_servers: list[str] = []
+    ice_servers: list[str | IceServer] = []
     advertised_address: str = ""
 
 
@@ -176,6 +183,7 @@ class Upstream(Section):
     voice: str = ""
     transcription: str = ""
     audio: Literal["pcm", "pcmu", "pcma"] = "pcm"
+    local_vad: bool = False
     tls_ca: str = ""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     ready_timeout_s: Annotated[float, Field(ge=0)] = 1.0

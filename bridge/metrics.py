@@ -57,6 +57,9 @@ upstream_losses = Counter(
 )
 upstream_rollovers = Counter("bridge_upstream_rollovers", "Sessions renewed before their limit")
 upstream_fallbacks = Counter("bridge_upstream_fallbacks", "Calls whose model did not come back")
+upstream_false_pauses = Counter(
+    "bridge_upstream_false_pauses", "Agents paused for what the model did not take for speech"
+)
 upstream_bad_events = Counter("bridge_upstream_bad_events", "Events of the model that were none")
 upstream_audio_dropped_s = Counter(
     "bridge_upstream_audio_dropped_seconds", "Sound of callers that the model was too slow for"

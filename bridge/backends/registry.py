@@ -1,6 +1,7 @@
 """The kinds of backend by name, and what they share."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from bridge.backends.base import Backend
 from bridge.backends.cascade.backend import CascadeBackend
@@ -9,6 +10,7 @@ from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.echo import EchoBackend
 from bridge.backends.upstream.backend import UpstreamBackend
 from bridge.backends.upstream.dialects import dialect_by
+from bridge.backends.upstream.ear import Ear
 from bridge.backends.upstream.farewell import read_apology
 from bridge.backends.upstream.link import trust, url_for
 from bridge.backends.upstream.settings import UpstreamSettings
@@ -75,10 +77,12 @@ def make_backends(
     Raises:
         ConfigError: the settings name a part, a script, a dialect or a file that does not exist.
     """
-    backends = Backends(Parts(cascade), others)
+    parts = Parts(cascade)
+    backends = Backends(parts, others)
     if upstream is not None:
         url_for(upstream, dialect_by(upstream.dialect))
         trust(upstream)
         read_apology(upstream.apology)
-        backends.add("upstream", lambda: UpstreamBackend(upstream, backends.new))
+        new_ear = partial(Ear, parts.load_vad()) if upstream.local_vad else None
+        backends.add("upstream", lambda: UpstreamBackend(upstream, backends.new, new_ear))
     return backends

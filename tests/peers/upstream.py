@@ -28,6 +28,7 @@ class Upstream:
         answer_ms: int = 2000,
         speed: float = 8.0,
         limit_s: float = 0.0,
+        away_s: float = 0.0,
         fault: Fault | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
@@ -37,6 +38,8 @@ class Upstream:
         self.answer_ms = answer_ms
         self.speed = speed
         self.limit_s = limit_s
+        self.away_s = away_s
+        """Until what is sent to it arrives, and what it says."""
         self.fault = fault
         """Of the first `faulty` connections, unless instructions name another for once."""
         self.faulty = 1

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ class Conversation:
         if created == "conversation.created":
             body = {"conversation": {"id": self.new_id("conv")}}
         await self.send(created, **body)
-        async for text in self.connection:
+        async for text in self.arriving():
             now = asyncio.get_running_loop().time()
             if self.server.limit_s and now - began > self.server.limit_s:
                 await self.refuse(Refused("session_expired", "The session is over."), None)
@@ -134,6 +135,28 @@ class Conversation:
                 continue
             except Refused as refused:
                 await self.refuse(refused, event.get("event_id"))
+
+    async def arriving(self) -> AsyncIterator[str | bytes]:
+        """What was sent `away_s` ago, and as long again: what is said here leaves at once."""
+        if not self.server.away_s:
+            async for text in self.connection:
+                yield text
+            return
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[tuple[float, str | bytes] | None] = asyncio.Queue()
+
+        async def read() -> None:
+            async for text in self.connection:
+                queue.put_nowait((loop.time() + 2 * self.server.away_s, text))
+            queue.put_nowait(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (item := await queue.get()) is not None:
+                await asyncio.sleep(max(0.0, item[0] - loop.time()))
+                yield item[1]
+        finally:
+            reading.cancel()
 
     async def stop(self) -> None:
         if self._speaking is not None:

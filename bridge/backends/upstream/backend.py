@@ -13,6 +13,7 @@ from bridge.backends.base import (
     Capabilities,
     Emit,
     Generate,
+    HearsItself,
     LoopAudio,
     Pcm,
     ResponseFailed,
@@ -24,6 +25,7 @@ from bridge.backends.upstream import farewell
 from bridge.backends.upstream.caller import SAMPLES_PER_MS
 from bridge.backends.upstream.channel import Channel
 from bridge.backends.upstream.dialects import dialect_by
+from bridge.backends.upstream.ear import Ear, NewEar
 from bridge.backends.upstream.exchange import MAX_RESUMED, Exchange
 from bridge.backends.upstream.pulse import TICK_S
 from bridge.backends.upstream.settings import UpstreamSettings
@@ -48,13 +50,19 @@ NewBackend = Callable[[str], Backend]
 
 
 class UpstreamBackend:
-    """`new_backend` makes the fallback, if that is another kind."""
+    """`new_backend` makes the fallback, if that is another kind; `new_ear` is for calls that listen
+    for an interruption themselves."""
 
-    def __init__(self, settings: UpstreamSettings, new_backend: NewBackend) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, new_backend: NewBackend, new_ear: NewEar | None = None
+    ) -> None:
         self._settings = settings
         self._new_backend = new_backend
+        self._new_ear = new_ear
+        self._ear: Ear | None = None
         self._loop = asyncio.get_running_loop()
         self._talk = Talk(settings, dialect_by(settings.dialect), self._loop.time)
+        self._emit: Emit = self._talk.emit
         self._capabilities = Capabilities(
             turn_detection=self._talk.dialect.turn_detection,
             transcribes=True,
@@ -85,6 +93,11 @@ class UpstreamBackend:
         be left waiting for: what is said to it meanwhile is kept."""
         self._talk.config = config
         self._talk.emit = emit
+        if self._new_ear is not None:
+            self._emit = emit
+            self._talk.emit = self._told
+            self._ear = self._new_ear(emit)
+            self._ear.configure(self._talk.turn_detection)
         try:
             # One broken connection is an accident, two are a reason.
             if not await self._begin() and not await self._begin():
@@ -128,12 +141,20 @@ class UpstreamBackend:
         finally:
             self._settled = None
 
+    def _told(self, event: BackendEvent) -> None:
+        assert self._ear is not None
+        self._emit(event)
+        if isinstance(event, SpeechStarted):
+            self._ear.heard()
+
     # Verbs
 
     def configure(self, config: Mapping[str, Any]) -> None:
         self._talk.config = config
         if self._inner is not None:
             self._inner.configure(config)
+        elif self._ear is not None:
+            self._ear.configure(self._talk.turn_detection)
         for channel in (self._channel, self._successor):
             if channel is not None and channel.configured:
                 channel.configure()
@@ -148,12 +169,23 @@ class UpstreamBackend:
         if self._inner is not None:
             self._inner.push_audio(pcm)
             return
+        if self._ear is not None:
+            self._ear.push(pcm)
         if self._channel is not None:
             self._channel.push(pcm, coded)
 
     def agent_speaking(self, speaking: bool, /) -> None:  # noqa: FBT001
         if self._inner is not None:
             self._inner.agent_speaking(speaking)
+        elif self._ear is not None:
+            self._ear.agent_speaking(speaking=speaking)
+
+    def played(self, pcm: Pcm, /) -> None:
+        if self._inner is None:
+            if self._ear is not None:
+                self._ear.played(pcm)
+        elif isinstance(self._inner, HearsItself):
+            self._inner.played(pcm)
 
     def transcribe(self, item_id: ItemId, pcm: Pcm) -> None:
         if self._inner is not None:
@@ -192,7 +224,9 @@ class UpstreamBackend:
 
     async def close(self) -> None:
         self._closed = True
-        self._talk.emit = lambda _: None
+        self._talk.emit = self._emit = lambda _: None
+        if self._ear is not None:
+            self._ear.close()
         await self._tasks.close()
         channels = [channel for channel in (self._channel, self._successor) if channel is not None]
         self._channel = self._successor = None
@@ -377,6 +411,8 @@ class UpstreamBackend:
             await inner.close()
             return False
         self._inner = inner
+        if self._ear is not None:
+            self._ear.close()
         return True
 
     def _from_inner(self, event: BackendEvent, since_ms: int) -> None:

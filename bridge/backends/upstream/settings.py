@@ -19,6 +19,8 @@ class UpstreamSettings:
     transcription: str
     """A model that writes down the caller where the session asks for none."""
     audio: Literal["pcm", "pcmu", "pcma"]
+    local_vad: bool
+    """Listen for an interruption here too, and pause the agent until the server has heard it."""
     tls_ca: str
     connect_timeout_s: float
     ready_timeout_s: float

@@ -14,22 +14,31 @@ class Certificates:
 
     def __init__(self) -> None:
         self._readers: dict[str, Callable[[], None]] = {}
+        self._asked = False
 
     def add(self, setting: str, read: Callable[[], None]) -> None:
-        """`read` raises ConfigError for files that cannot be used, and changes nothing then."""
+        """`read` raises ConfigError for files that cannot be used, and changes nothing then. Who
+        has asked before may have asked after it was read first: then it is read again at once."""
         self._readers[setting] = read
+        if self._asked:
+            _read(setting, read)
 
     def reload(self) -> None:
+        self._asked = True
         for setting, read in self._readers.items():
-            try:
-                read()
-            except ConfigError as error:
-                fields = {"setting": setting, "why": error.message}
-                log.error("certificate not read again; the old one stays", extra=fields)
-            else:
-                log.info("certificate read again", extra={"setting": setting})
+            _read(setting, read)
         if not self._readers:
             log.info("no certificate to read again")
+
+
+def _read(setting: str, read: Callable[[], None]) -> None:
+    try:
+        read()
+    except ConfigError as error:
+        fields = {"setting": setting, "why": error.message}
+        log.error("certificate not read again; the old one stays", extra=fields)
+    else:
+        log.info("certificate read again", extra={"setting": setting})
 
 
 def reload_chain(context: ssl.SSLContext, certificate: str, private_key: str) -> None:

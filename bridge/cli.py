@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,8 +162,6 @@ def _announce(text: str) -> None:
 
 
 def _run(config: Config) -> int:
-    # Who reloads a service that has not begun to run would end it.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from bridge.app import serve
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

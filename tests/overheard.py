@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from bridge.cli import main
+from bridge.__main__ import main
 from tests.ledger import FOLDER, listen
 
 if __name__ == "__main__":

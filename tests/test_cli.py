@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from bridge.cli import explain, main, parser, settings
@@ -35,3 +38,10 @@ def test_explain_names_the_webhook() -> None:
         overrides={"webhooks.url": "http://127.0.0.1:9/x", "webhooks.secret": "whsec_YQ=="},
     )
     assert "announced to http://127.0.0.1:9/x" in explain(config)
+
+
+def test_nothing_slow_comes_before_the_signals() -> None:
+    """Who reloads a service that is being started would end it."""
+    said = "import sys, bridge.__main__; print(sorted({'asyncio', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -49,7 +49,7 @@ from bridge.rtp.transport import RtpPoller
 from bridge.settings import is_loopback
 from bridge.sip.agent_config import AgentCounts
 from bridge.tasks import TaskOwner
-from bridge.telephony import call_policy, media_ports, registrations, sip_settings
+from bridge.telephony import call_policy, ice_servers, media_ports, registrations, sip_settings
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ async def running(
         rung = await _way()
         browsers = WebRtcLegs(
             plane=plane,
-            ice_servers=tuple(config.webrtc.ice_servers),
+            ice_servers=ice_servers(config),
             advertised_address=config.webrtc.advertised_address or None,
             loopback=is_loopback(config.http.host),
             rung=rung,
@@ -213,7 +213,7 @@ def _use_paths(sip: SipLegs, config: Config, rung: Rung) -> None:
     if rung is not Rung.PUBLIC:
         sip.use_paths(
             Paths(
-                ice_servers=tuple(config.webrtc.ice_servers),
+                ice_servers=ice_servers(config),
                 advertised_address=config.webrtc.advertised_address or None,
                 loopback=is_loopback(config.sip.host),
                 direct=rung is Rung.DIRECT,

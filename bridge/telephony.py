@@ -15,6 +15,7 @@ from bridge.legs.sip import SipLegs
 from bridge.legs.sip_leg import MediaPatience, SipLeg
 from bridge.legs.sip_settings import SipSettings
 from bridge.legs.webrtc_path import Paths
+from bridge.legs.webrtc_servers import IceServer
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.settings import is_loopback
@@ -49,6 +50,14 @@ def phones_without_ports(
     phones.use_other_ports(None if others is None else ports)
     phones.use_paths(Paths(loopback=True))
     return phones, policy
+
+
+def ice_servers(config: Config) -> tuple[IceServer, ...]:
+    """Raises ConfigError."""
+    return tuple(
+        IceServer.parse(each) if isinstance(each, str) else IceServer(**each.model_dump())
+        for each in config.webrtc.ice_servers
+    )
 
 
 def call_policy(config: Config, now: Callable[[], float], *, any_nonce: bool = False) -> CallPolicy:

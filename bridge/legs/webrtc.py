@@ -17,6 +17,7 @@ from bridge.legs.webrtc_path import Lost, Paths
 from bridge.legs.webrtc_public import PublicLine
 from bridge.legs.webrtc_rungs import Rung
 from bridge.legs.webrtc_sdp import MAX_MESSAGE_BYTES, Offer, read_offer, write_answer
+from bridge.legs.webrtc_servers import IceServer
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
@@ -25,6 +26,9 @@ from bridge.tasks import TaskOwner
 log = logging.getLogger(__name__)
 
 CHANNEL_LABEL = "oai-events"
+
+# Ends of which the browser knows.
+GONE = frozenset(("remote_hangup", "connection_lost"))
 
 # The farewell: how long the last messages may take to be acknowledged, and all of it together.
 DRAIN_TIMEOUT_S = 0.5
@@ -223,7 +227,11 @@ class WebRtcLeg:
         finally:
             if self._connecting is not None:
                 self._connecting.cancel()
-            await self._line.close()
+            if self.ended in GONE or not self._line.connected:
+                await self._line.close()
+            else:
+                await self._line.leave()
+                self._tasks.spawn(self._line.linger(), name="linger")
             if self._channel is not None:
                 self._channel.remove_all_listeners()
 
@@ -250,7 +258,7 @@ class WebRtcLegs:
         self,
         *,
         plane: MediaPlane,
-        ice_servers: Sequence[str] = (),
+        ice_servers: Sequence[IceServer | str] = (),
         advertised_address: str | None = None,
         loopback: bool = False,
         limits: Limits | None = None,
@@ -284,7 +292,7 @@ class WebRtcLegs:
         if self._rung is not Rung.PUBLIC:
             return GuardedLine(offer, await paths.open())
         return await PublicLine.open(
-            offer, paths.ice_servers, advertised=paths.advertised_address, limits=paths.limits
+            offer, paths.ice_servers(), advertised=paths.advertised_address, limits=paths.limits
         )
 
     async def close(self) -> None:

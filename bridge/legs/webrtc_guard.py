@@ -131,10 +131,14 @@ class PeerTransport:
         self.dtls = OpenDtls(self.ice, [Certificate.generateCertificate()])
         self.sctp = GuardedSctp(self.dtls, self.connection.dropped)
 
-    async def close(self) -> None:
-        """SCTP ABORT, DTLS close_notify, sockets: in the order in which a browser notices."""
+    async def farewell(self) -> None:
+        """SCTP ABORT, DTLS close_notify: in the order in which a browser notices."""
         await self.sctp.stop()
         await self.dtls.stop()
+
+    async def close(self) -> None:
+        """The farewell, if it was not said yet, and the sockets."""
+        await self.farewell()
         await self.ice.stop()
 
     def abort(self) -> None:

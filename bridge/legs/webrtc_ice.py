@@ -7,6 +7,7 @@ succeeded.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import struct
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 
 GATHER_TIMEOUT_S = 2.0
+
+# RFC 7675 section 5.1: every 5 s, give or take a fifth. Chromium checks every 2.5 s, and what is
+# left to it at once when it was refused.
+SLOWEST_CHECK_S = 6.0
+QUIET_S = 1.0
 
 # As many as an offer may name, and as many again that show up by themselves.
 MAX_REMOTE_CANDIDATES = 64
@@ -121,7 +127,7 @@ class GuardedProtocol(StunProtocol):
                 # Its own choice of a pair may be one whose check we have given up.
                 self.validated.add(peer)
                 connection.heard()
-                connection.request_received(message, peer, self)
+                connection.checked(message, peer, self)
             else:
                 connection.dropped.unauthenticated_stun += 1
         elif message.transaction_id in self.transactions:
@@ -166,6 +172,8 @@ class GuardedConnection(Connection):
         self._former: CandidatePair | None = None
         self.dropped = Dropped()
         self.on_media: Callable[[bytes], None] = self._too_early
+        self._refusing = False
+        self._refused = asyncio.Event()
 
     def _too_early(self, data: bytes) -> None:
         self.dropped.early += 1
@@ -173,6 +181,30 @@ class GuardedConnection(Connection):
     def heard(self) -> None:
         """The far end has just proved that it is there."""
         self.heard_at = asyncio.get_running_loop().time()
+
+    def checked(self, message: stun.Message, peer: tuple[str, int], via: GuardedProtocol) -> None:
+        """By someone who knows the password."""
+        if self._refusing:
+            self._refused.set()
+            self.respond_error(message, peer, via, (403, "Forbidden"))
+        else:
+            self.request_received(message, peer, via)
+
+    def revoke(self) -> None:
+        """We agree to nothing more: whoever checks is told so (RFC 7675 section 5.2)."""
+        self._refusing = True
+        self._cancel_checks()
+
+    async def heeded(self) -> None:
+        """Returns once nobody checks any more, or would have done so by now."""
+        patience_s = SLOWEST_CHECK_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SLOWEST_CHECK_S):
+                while True:
+                    self._refused.clear()
+                    async with asyncio.timeout(patience_s):
+                        await self._refused.wait()
+                    patience_s = QUIET_S
 
     def send_now(self, data: bytes) -> bool:
         """To the nominated pair, without a coroutine. False while there is none."""

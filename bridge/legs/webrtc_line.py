@@ -41,6 +41,12 @@ class Line(Protocol):
     async def close(self) -> None:
         """Tell the other side and free the sockets."""
 
+    async def leave(self) -> None:
+        """Tell the other side. `linger` is next."""
+
+    async def linger(self) -> None:
+        """Free the sockets when the other side has seen it."""
+
 
 class GuardedLine:
     """Over a `MediaPath`."""
@@ -90,6 +96,13 @@ class GuardedLine:
     async def close(self) -> None:
         await self.path.close()
         self.on_lost = self.on_channel = None
+
+    async def leave(self) -> None:
+        self.on_lost = self.on_channel = None
+        await self.path.leave()
+
+    async def linger(self) -> None:
+        await self.path.linger()
 
     def _lost(self, why: Lost) -> None:
         if self.on_lost is not None:

@@ -5,7 +5,6 @@ import asyncio
 import dataclasses
 import ipaddress
 import logging
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,20 +17,19 @@ from aiortc import (
     RTCIceParameters,
     RTCIceServer,
 )
-from aiortc.rtcicetransport import candidate_to_aioice, parse_stun_turn_uri
+from aiortc.rtcicetransport import candidate_to_aioice
 
 from bridge.errors import ConfigError
 from bridge.legs.webrtc_guard import PeerTransport
 from bridge.legs.webrtc_ice import Limits
 from bridge.legs.webrtc_media import DtlsWire, PathWire, SrtpWire
 from bridge.legs.webrtc_sdp import as_candidate, as_rtc_candidate
+from bridge.legs.webrtc_servers import IceServer
 from bridge.sdp.dtls import Fingerprint, LocalPath, RemotePath
 
 log = logging.getLogger(__name__)
 
 Lost = Literal["remote_hangup", "connection_lost"]
-
-_CREDENTIALS = re.compile(r"(?P<scheme>turns?):(?P<user>[^@]*):(?P<secret>[^@:]*)@(?P<rest>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +167,27 @@ class MediaPath:
         finally:
             self.abort()
 
+    async def leave(self) -> None:
+        """Tell the other side; `linger` is next.
+
+        Chromium does not count close_notify as an end, and agents-realtime not that its data
+        channel closes: they notice when ICE fails, which takes 11 s unless checks are refused.
+        """
+        self.wire.stop()
+        self.peer.connection.revoke()
+        try:
+            async with asyncio.timeout(self._limits.close_timeout_s):
+                await self.peer.farewell()
+        except TimeoutError:
+            log.warning("no farewell in time")
+
+    async def linger(self) -> None:
+        """Until the other side has seen that it is over; then the sockets are freed."""
+        try:
+            await self.peer.connection.heeded()
+        finally:
+            await self.close()
+
     def abort(self) -> None:
         """As `close`, without a word."""
         self.wire.stop()
@@ -200,14 +219,14 @@ def as_advertised(candidate: RTCIceCandidate, advertised: str | None) -> RTCIceC
 
 
 class Paths:
-    """Makes them. `ice_servers` are STUN and TURN URLs, the latter as
-    `turn:user:secret@host:port`. `advertised_address` is told in place of our own; `loopback`
-    offers 127.0.0.1 as well; `direct` is as for `MediaPath`. Raises ConfigError."""
+    """Makes them. `ice_servers` may be text as for `IceServer.parse`. `advertised_address` is told
+    in place of our own; `loopback` offers 127.0.0.1 as well; `direct` is as for `MediaPath`. Raises
+    ConfigError."""
 
     def __init__(
         self,
         *,
-        ice_servers: Sequence[str] = (),
+        ice_servers: Sequence[IceServer | str] = (),
         advertised_address: str | None = None,
         loopback: bool = False,
         limits: Limits | None = None,
@@ -217,15 +236,21 @@ class Paths:
         logging.getLogger("aioice").setLevel(logging.WARNING)
         self.limits = limits or Limits()
         self._direct = direct
-        self.ice_servers = [ice_server(url) for url in ice_servers]
+        self._ice_servers = [
+            IceServer.parse(each) if isinstance(each, str) else each for each in ice_servers
+        ]
         self._wildcard = _wildcard(advertised_address)
         self.advertised_address = advertised_address
         self._loopback = loopback
 
+    def ice_servers(self) -> list[RTCIceServer]:
+        """For a call that begins now."""
+        return [each.for_a_call() for each in self._ice_servers]
+
     async def open(self) -> MediaPath:
         """Raises OverloadedError."""
         peer = PeerTransport(
-            ice_servers=self.ice_servers,
+            ice_servers=self.ice_servers(),
             loopback=self._loopback,
             wildcard=self._wildcard,
             limits=self.limits,
@@ -248,22 +273,3 @@ def _wildcard(advertised: str | None) -> str | None:
             "webrtc.advertised_address takes an IP address, such as 203.0.113.7",
             param="webrtc.advertised_address",
         ) from error
-
-
-def ice_server(url: str) -> RTCIceServer:
-    """Raises ConfigError."""
-    server = RTCIceServer(urls=url)
-    if match := _CREDENTIALS.fullmatch(url):
-        server = RTCIceServer(
-            urls=f"{match['scheme']}:{match['rest']}",
-            username=match["user"],
-            credential=match["secret"],
-        )
-    try:
-        parse_stun_turn_uri(str(server.urls))
-    except ValueError as error:
-        raise ConfigError(
-            "webrtc.ice_servers takes stun:host:port and turn:user:secret@host:port",
-            param="webrtc.ice_servers",
-        ) from error
-    return server

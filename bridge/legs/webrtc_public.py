@@ -219,6 +219,12 @@ class PublicLine:
         await self._tasks.close()
         self.on_lost = self.on_channel = None
 
+    async def leave(self) -> None:
+        await self.close()
+
+    async def linger(self) -> None:
+        """aiortc has closed the sockets."""
+
     def _state_changed(self) -> None:
         state = self._pc.connectionState
         if state in ("connected", "failed", "closed"):

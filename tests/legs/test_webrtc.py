@@ -19,7 +19,6 @@ from bridge.legs.base import Leg
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
 from bridge.legs.webrtc_guard import Certificate
 from bridge.legs.webrtc_ice import Dropped, Limits
-from bridge.legs.webrtc_path import ice_server
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc_sdp import CHROMIUM, mutated
 from tests.legs.webrtc_browser import Browser, Ear, loudest
@@ -412,12 +411,3 @@ def test_mutated_offers_leave_nothing_but_sdp_errors() -> None:
         assert unhandled == []
 
     run(scene)
-
-
-def test_ice_servers_may_carry_credentials() -> None:
-    server = ice_server("turn:user:secret@turn.example.com:3478?transport=tcp")
-    assert (server.urls, server.username, server.credential) == (
-        "turn:turn.example.com:3478?transport=tcp",
-        "user",
-        "secret",
-    )

@@ -59,6 +59,9 @@ class Baresip:
         subprocess.run(["sox", "-D", str(microphone), str(padded), *effects], check=True)
         self.port = port = free_port()
         control = free_port()
+        if control == port + 1:
+            # It listens for TLS there, whatever it is told.
+            control = free_port()
         modules = ["g711", "g722", "opus", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         modules += ["dtls_srtp", "ice"] * by_dtls

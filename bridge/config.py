@@ -71,6 +71,7 @@ class Sip(Section):
     tcp_port: Port = 5060
     tls_port: Port = 0
     ws_port: Port = 0
+    wss_port: Port = 0
     tls_certificate: str = ""
     tls_private_key: str = ""
     tls_ca: str = ""

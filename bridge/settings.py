@@ -140,13 +140,14 @@ def _check(config: Config) -> None:
             param="webhooks.secret",
         )
     sip = config.sip
-    if not (sip.udp_port or sip.tcp_port or sip.tls_port or sip.ws_port):
+    if not (sip.udp_port or sip.tcp_port or sip.tls_port or sip.ws_port or sip.wss_port):
         raise ConfigError("all of sip's ports are 0: nobody could call", param="sip.udp_port")
-    if sip.tls_port and not (sip.tls_certificate and sip.tls_private_key):
-        raise ConfigError(
-            "sip.tls_port needs sip.tls_certificate and sip.tls_private_key",
-            param="sip.tls_certificate",
-        )
+    for name in ("tls_port", "wss_port"):
+        if getattr(sip, name) and not (sip.tls_certificate and sip.tls_private_key):
+            raise ConfigError(
+                f"sip.{name} needs sip.tls_certificate and sip.tls_private_key",
+                param="sip.tls_certificate",
+            )
     _check_cascade(config.cascade)
     _check_upstream(config)
     _check_trunks(sip)

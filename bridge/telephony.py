@@ -33,8 +33,8 @@ def phones_without_ports(
 ) -> tuple[SipLegs, CallPolicy]:
     """As they are when the service runs, but for looking at captured calls: they listen nowhere,
     and take the answers to challenges of another day."""
-    settings = replace(sip_settings(config), udp_port=0, tcp_port=0, tls_port=0, ws_port=0)
-    settings = replace(settings, tls_certificate="", tls_authority="")
+    settings = replace(sip_settings(config), udp_port=0, tcp_port=0, tls_port=0)
+    settings = replace(settings, ws_port=0, wss_port=0, tls_certificate="", tls_authority="")
     _, others = media_ports(config)
     ports = PortPool("127.0.0.1", config.rtp.port_min, config.rtp.port_max)
     policy = call_policy(config, asyncio.get_running_loop().time, any_nonce=True)
@@ -169,6 +169,7 @@ def sip_settings(config: Config) -> SipSettings:
         tcp_port=config.sip.tcp_port,
         tls_port=config.sip.tls_port,
         ws_port=config.sip.ws_port,
+        wss_port=config.sip.wss_port,
         tls_certificate=config.sip.tls_certificate,
         tls_private_key=config.sip.tls_private_key,
         tls_authority=config.sip.tls_ca,

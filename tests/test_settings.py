@@ -75,6 +75,7 @@ def test_a_part_of_the_cascade_may_be_its_kind_alone() -> None:
             {"sip.trunks": {"a": {"register": True, "username": "u", "uri": "sips:b"}}},
             "needs sip.tls_port",
         ),
+        ({"sip.wss_port": 5063}, "sip.wss_port needs sip.tls_certificate"),
         ({"http.tls_certificate": "a.pem"}, "go together"),
         ({"rtp.port_min": 30000}, "must be above rtp.port_min"),
         ({"sip.udp_port": 0, "sip.tcp_port": 0}, "all of sip's ports are 0"),

@@ -118,6 +118,7 @@ class SipLegs:
             tcp=ours.get("tcp"),
             tls=ours.get("tls"),
             ws=ours.get("ws"),
+            wss=ours.get("wss"),
             tls_files=settings.tls_files,
             ws_origins=settings.ws_origins,
             on_event=self.happened,

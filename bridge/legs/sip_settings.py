@@ -24,6 +24,7 @@ class SipSettings:
     tcp_port: int = 5060
     tls_port: int = 0
     ws_port: int = 0
+    wss_port: int = 0
     tls_certificate: str = ""
     tls_private_key: str = ""
     tls_authority: str = ""
@@ -48,6 +49,7 @@ class SipSettings:
             "tcp": self.tcp_port,
             "tls": self.tls_port,
             "ws": self.ws_port,
+            "wss": self.wss_port,
         }
         return {transport: port for transport, port in wanted.items() if port}
 

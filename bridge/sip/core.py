@@ -99,7 +99,9 @@ class AgentCore:
         scheme = "sips" if secure else "sip"
         # TLS is implied by sips; `transport=tls` is deprecated there (RFC 3261 section 26.2.2).
         implied = flow.transport == "udp" or (secure and flow.transport == "tls")
-        transport = "" if implied else f";transport={flow.transport}"
+        # RFC 7118 section 5.2.4: TLS below a WebSocket is no transport of its own in a URI.
+        named = "ws" if flow.transport == "wss" else flow.transport
+        transport = "" if implied else f";transport={named}"
         userinfo = f"{user}@" if user else ""
         return f"<{scheme}:{userinfo}{format_host_port(host, port)}{transport}>"
 

@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -21,6 +25,7 @@ from tests.peers import speech
 from tests.peers.calling import in_state, one_call, post, until
 from tests.peers.service import Service
 from tests.ports import free_port
+from tests.sip.certificates import Authority
 
 pytestmark = pytest.mark.interop("node", "jssip", "playwright-core", "chromium", "sox")
 
@@ -67,17 +72,18 @@ class Seen:
 class Page:
     """Runs beside the test. Use as a context."""
 
-    def __init__(self, folder: Path, ws_port: int) -> None:
+    def __init__(self, folder: Path, url: str, **more: Any) -> None:
         time_s = np.arange(2 * RATE) / RATE
         sound = (8000 * np.sin(2 * np.pi * TONE_HZ * time_s)).astype(np.int16)
         wanted = {
             "origin": ORIGIN,
-            "url": f"ws://127.0.0.1:{ws_port}/",
+            "url": url,
             "user": "page",
             "password": "wonderland",
             "to": "sip:agent@127.0.0.1",
             "chromium": shutil.which("chromium"),
             "microphone": str(speech.write(folder / "microphone.wav", sound, RATE)),
+            **more,
         }
         self._process = subprocess.Popen(
             ["node", DRIVER, json.dumps(wanted)],
@@ -132,7 +138,7 @@ def test_a_page_calls_and_is_called(tmp_path: Path) -> None:
             sip__registrar=json.dumps(users),
             http__cors_origins=json.dumps([ORIGIN]),
         ) as service,
-        Page(tmp_path, ws_port) as page,
+        Page(tmp_path, f"ws://127.0.0.1:{ws_port}/") as page,
     ):
         first = one_call(service, STARTS_S)
         reader = threading.Thread(target=keys_of, args=(service, first["id"], keys))
@@ -164,6 +170,40 @@ def test_a_page_calls_and_is_called(tmp_path: Path) -> None:
         heard_s = seen.heard_at(call, seen.at(call, since)) - seen.at(call, since)
         print(f"\ncall {call}: confirmed, connected, heard after", [*took_s, heard_s])
         assert took_s[1] < 2.0
+
+
+@pytest.mark.matrix(3, 60, peer="JsSIP")
+def test_a_page_of_https(tmp_path: Path) -> None:
+    """Which browsers let connect by TLS only."""
+    issued = Authority(tmp_path).issue("127.0.0.1")
+    public = x509.load_pem_x509_certificate(issued.certificate.read_bytes()).public_key()
+    key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    users = {"users": {"page": "wonderland"}, "algorithms": ["MD5"], "addresses": ["127.0.0.0/8"]}
+    origin, port = "https://phone.example", free_port()
+    with (
+        Service(
+            session__backend="echo",
+            sip__wss_port=port,
+            sip__tls_certificate=issued.certificate,
+            sip__tls_private_key=issued.private_key,
+            sip__registrar=json.dumps(users),
+            http__cors_origins=json.dumps([origin]),
+        ) as service,
+        Page(
+            tmp_path,
+            f"wss://127.0.0.1:{port}/",
+            origin=origin,
+            calls=1,
+            trusts=b64encode(sha256(key).digest()).decode(),
+        ) as page,
+    ):
+        first = one_call(service, STARTS_S)
+        seen = page.seen()
+        ended = until(service, first["id"], in_state("ended"))
+    assert (ended["secure"], ended["end_reason"]) == ("dtls", "remote_hangup")
+    began = seen.heard_at(1, seen.at(1, "called"))
+    assert is_heard(seen.tones(1, began + 0.1, seen.at(1, "ended")))
+    assert [stats["transport"]["dtlsState"] for stats in seen.raw["stats"]] == ["connected"]
 
 
 def called(service: Service) -> Mapping[str, Any]:

@@ -267,7 +267,7 @@ def test_answers_go_by_via_without_rport() -> None:
         (
             replace(TCP, transport="wss", local=("2001:db8::1", 443)),
             "sip:bot@example.com",
-            "<sip:[2001:db8::1]:443;transport=wss>",
+            "<sip:[2001:db8::1]:443;transport=ws>",
         ),
     ],
 )

@@ -1,35 +1,23 @@
 """The server as its users run it: `python -m bridge serve` in a process of its own."""
 
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from socket import socket
 from typing import Any
 
 import httpx2
 
 from tests import ledger
-from tests.ports import HOST, free_port
+from tests.ports import claim, free_port
 
 START_S = 30.0
-
-
-def claimed_range() -> tuple[socket.socket, int]:
-    """400 UDP ports for RTP, and what keeps them from others: the TCP port of the last one."""
-    for base in random.sample(range(20_000, 30_000, 400), 25):
-        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            claim.bind((HOST, base + 399))
-        except OSError:
-            claim.close()
-            continue
-        return claim, base
-    raise RuntimeError("no range of RTP ports is free")
+RTP_PORTS = 400
+RTP_BASES = list(range(20_000, 30_000, RTP_PORTS))
 
 
 class Service:
@@ -40,16 +28,16 @@ class Service:
         self.http_port = free_port()
         # Below the ports that the kernel gives to whoever asks for any.
         many = settings.pop("many", False)
-        self._claim: socket.socket | None = None
+        self._claim: socket | None = None
         base = 10_000
         if not many:
-            self._claim, base = claimed_range()
+            self._claim, base = claim(RTP_BASES, RTP_PORTS)
         values: Mapping[str, Any] = {
             "http.port": self.http_port,
             "sip.udp_port": self.sip_port,
             "sip.tcp_port": self.sip_port,
             "rtp.port_min": base,
-            "rtp.port_max": base + (9999 if many else 399),
+            "rtp.port_max": base + (10_000 if many else RTP_PORTS) - 1,
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         self.settings = values

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from aioice import stun
 
 from bridge.audio import codecs
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
@@ -77,6 +78,26 @@ def test_two_ends_meet(*, direct: bool) -> None:
         assert not two.path.connected
 
     play(scene, direct=direct)
+
+
+def test_who_checks_after_the_end_is_refused_consent() -> None:
+    async def scene(one: End, two: End) -> None:
+        await one.path.leave()
+        assert await two.lost.get() == "remote_hangup"
+        connection = two.path.peer.connection
+        [pair] = connection._nominated.values()
+        assert connection.remote_password is not None
+        lingering = asyncio.ensure_future(one.path.linger())
+        with pytest.raises(stun.TransactionFailed) as refusal:
+            await pair.protocol.request(
+                connection.build_request(pair, nominate=False),
+                pair.remote_addr,
+                integrity_key=connection.remote_password.encode(),
+            )
+        assert refusal.value.response.attributes["ERROR-CODE"] == (403, "Forbidden")
+        await lingering
+
+    play(scene)
 
 
 @pytest.mark.parametrize("direct", [True, False])

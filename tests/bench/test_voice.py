@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 
 from bridge.audio.frames import Pcm
-from tests.bench.voice import Result, Take, parse, planned, table
+from tests.bench.voice import Result, Take, parse, planned, steadiness, table
 from tests.bench.voice_score import NARROW, Score, cut, delays, lag
 
 
@@ -47,4 +49,29 @@ def test_a_row_has_medians_of_both_peers() -> None:
     results += [result(number, 1.0 + number, ours=False) for number in range(3)]
     assert table(results)[2:] == [
         "| opus wb | 5 % | 3 | 3.00 | 2.00 | 3.00 | 2.00 | 20 ms | 1 |",
+    ]
+
+
+def test_browsers_and_other_calls_are_beside_ours_alone() -> None:
+    wanted = "--codecs PCMA opus-64k-fec --loss 0 5 --burst 1 --takes 1 --browser --beside 200"
+    takes = planned(parse(wanted.split()))
+    assert len({take.name for take in takes}) == len(takes)
+    assert [take.codec for take in takes if take.browser] == ["PCMA", "PCMA"]
+    assert not any(take.loss for take in takes if take.browser)
+    busy = [take for take in takes if take.beside]
+    assert takes[-len(busy) :] == busy
+    assert all(take.ours for take in busy)
+    assert len(busy) == sum(take.ours for take in takes) / 2
+
+
+def test_what_other_calls_do_is_a_difference_of_medians() -> None:
+    def result(number: int, pesq: float, beside: int) -> Result:
+        said = Score(pesq, wide=False, jumps=0, moved_ms=0.0)
+        take = Take("PCMU", 0, 1, number, ours=True, beside=beside)
+        return Result(take, said, replace(said, pesq=4.0), {"concealed": 0})
+
+    results = [result(number, 4.0 + number / 10, 0) for number in range(3)]
+    results += [result(number, 3.9, 200) for number in range(3)]
+    assert steadiness(results) == [
+        "PCMU, baresip, 0 % loss, burst 1, beside 200 calls: -0.20 to us, +0.00 from us"
     ]

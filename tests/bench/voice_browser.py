@@ -56,8 +56,9 @@ class BrowserCall:
         )
         if run.returncode:
             raise BrowserError(run.stderr[-500:])
-        write_wav(self.heard, np.fromfile(raw, np.int16), RATE)
+        told = json.loads(run.stdout)
+        write_wav(self.heard, np.fromfile(raw, np.int16), told["rate"])
         raw.unlink()
         padded.unlink()
-        stats: list[dict[str, Any]] = json.loads(run.stdout)
-        return next(each for each in stats if each["type"] == "inbound-rtp")
+        found: dict[str, Any] = next(e for e in told["stats"] if e["type"] == "inbound-rtp")
+        return found

@@ -1,6 +1,8 @@
 """How near a recording is to what was said: PESQ (ITU P.862), and time that went or came."""
 
 import importlib
+import importlib.util
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from bridge.audio.frames import Pcm
 from bridge.audio.resample import Resampler
+from tests.bench.peers import ENVIRONMENTS
 
 NARROW, WIDE = 8000, 16_000
 WINDOW, HOP, REACH = NARROW * 4 // 10, NARROW // 10, NARROW // 4
@@ -29,6 +32,14 @@ class Score:
     jumps: int
     moved_ms: float
     """The greatest delay less the smallest."""
+
+
+def has_pesq() -> bool:
+    """Ours, or that of scripts/install-peers --all."""
+    if importlib.util.find_spec("pesq") is None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        sys.path.append(str(ENVIRONMENTS / "pesq" / "lib" / version / "site-packages"))
+    return importlib.util.find_spec("pesq") is not None
 
 
 def at_rate(pcm: Pcm, rate: int, wanted: int) -> Pcm:
@@ -77,7 +88,7 @@ def delays(said: Pcm, heard: Pcm, start: int) -> list[int]:
 def score(said: Pcm, heard: Pcm, rate: int, *, narrow: bool) -> Score:
     """`said` at 48 kHz, `heard` at `rate`; `narrow`: it came at 8 kHz, whatever it is kept at.
 
-    Raises ImportError where there is no pesq.
+    Raises ImportError where there is no pesq; ask `has_pesq` first.
     """
     pesq: Any = importlib.import_module("pesq")
     near, far = at_rate(said, 48_000, NARROW), at_rate(heard, rate, NARROW)

@@ -1,8 +1,8 @@
-// Calls from a page, says a WAV and keeps what it hears; prints getStats() of the end as JSON.
+// Calls from a page, says a WAV and keeps what it hears; prints its rate and getStats() as JSON.
 //
 // node voice.mjs '{"url", "chromium", "microphone", "codec", "seconds", "heard"}': where the offer
 // goes, the WAV to speak, the codec to put first, how long to stay from when it is connected, and
-// the file for what was heard: 16 bit, mono, 48 kHz, without a header.
+// the file for what was heard: 16 bit, mono, without a header.
 
 import { writeFileSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -10,12 +10,17 @@ import { chromium } from "playwright-core";
 const wanted = JSON.parse(process.argv[2]);
 
 async function call({ url, codec, seconds }) {
-  const chunks = [];
+  let chunks = [];
+  let rate = 0;
   async function listen(track) {
     const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
     for (let read; !(read = await reader.read()).done; ) {
       const sound = read.value;
-      if (sound.sampleRate !== 48000) throw new Error(`${sound.sampleRate} Hz`);
+      if (sound.sampleRate !== rate) {
+        // That of the codec, once something has come.
+        chunks = [];
+        rate = sound.sampleRate;
+      }
       const samples = new Float32Array(sound.numberOfFrames);
       sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
       sound.close();
@@ -64,7 +69,7 @@ async function call({ url, codec, seconds }) {
   for (let at = 0; at < octets.length; at += 32768) {
     text += String.fromCharCode(...octets.subarray(at, at + 32768));
   }
-  return { heard: btoa(text), stats };
+  return { heard: btoa(text), rate, stats };
 }
 
 const browser = await chromium.launch({
@@ -89,9 +94,9 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(new URL("/", wanted.url).href);
-  const { heard, stats } = await page.evaluate(call, wanted);
+  const { heard, ...told } = await page.evaluate(call, wanted);
   writeFileSync(wanted.heard, Buffer.from(heard, "base64"));
-  console.log(JSON.stringify(stats));
+  console.log(JSON.stringify(told));
 } finally {
   await browser.close();
 }

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from tests.bench import cps, peers, table, targets
-from tests.bench.measure import RAMP_PER_S, GeneratorFailed, Row, cores, measure, setup_cost_ms
+from tests.bench.measure import (
+    RAMP_PER_S,
+    GeneratorFailed,
+    Row,
+    cores,
+    measure,
+    settle_s,
+    setup_cost_ms,
+)
 from tests.bench.model import Model, upstream_settings
 from tests.bench.subjects import ROOT, Bridge, DidNotStart
 from tests.bench.wire import NoCompilerError, compiled
@@ -170,11 +178,12 @@ def beside(options: argparse.Namespace) -> list[tuple[peers.Peer, int]]:
 
 def minutes(options: argparse.Namespace) -> float:
     """What all of it takes, about."""
-    each = [(calls, RAMP_PER_S[kind], churn) for kind, calls, churn in runs(options)]
+    each = runs(options)
     if options.peers:
-        each += [(calls, RAMP_PER_S[peer.kind], 0.0) for peer, calls in beside(options)]
+        each += [(peer.kind, calls, 0.0) for peer, calls in beside(options)]
     seconds: float = sum(
-        options.seconds + 11 + calls / rate + 5 * bool(churn) for calls, rate, churn in each
+        options.seconds + 8 + settle_s(kind) + calls / RAMP_PER_S[kind] + 5 * bool(churn)
+        for kind, calls, churn in each
     )
     if options.setup:
         seconds += 16 * len({kind for kind, _ in options.plan})

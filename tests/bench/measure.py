@@ -20,6 +20,7 @@ RAMP_PER_S = {
     "twilio": 10.0,
 }
 SETTLE_S = 3.0
+CALM_S = 10.0  # of Opus: until it is known that nothing is lost, FEC is sent
 WARM_CALLS = 4
 SETUPS = 60
 LATE = "bridge_media_tick_late_p99_seconds"
@@ -151,7 +152,7 @@ def measure(
         up = load.hear("up", tell)
         row.up = up["up"]
         row.failures += up["why"]
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s(row.kind))
         if row.churn:
             load.tell("churn", row.churn, 2.0)
             time.sleep(SETTLE_S)
@@ -177,6 +178,10 @@ def measure(
     row.generator_cores = row.media.pop("own_cores")
     if model_pid:
         row.model_cores = (usage(model_pid).cpu_s - model) / took
+
+
+def settle_s(kind: str) -> float:
+    return CALM_S if kind in ("dtls", "webrtc") else SETTLE_S
 
 
 def warm(subject: Subject, kind: str, target: str) -> None:

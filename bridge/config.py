@@ -42,7 +42,7 @@ class Trunk(Section):
     registers: bool = Field(default=False, alias="register")
     registrar: str = ""
     codecs: list[CodecName] = []
-    srtp: Literal["off", "optional", "required"] = "off"
+    srtp: Literal["off", "optional", "required", "dtls"] = "off"
     digest: Digest = Digest()
     header_in: list[str] = ["*"]
     header_out: dict[str, str] = {}

@@ -17,7 +17,7 @@ from bridge.sip.message import Request
 from bridge.sip.private import is_private_host, parse_address
 from bridge.sip.uri import SipUri
 
-Srtp = Literal["off", "optional", "required"]
+Srtp = Literal["off", "optional", "required", "dtls"]
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TARGET = 256

@@ -32,6 +32,7 @@ BY_CODE: Mapping[str, str] = {
     "srtp_no_key": '{caller}.srtp = "optional", or SRTP with SDES keys at the caller',
     "srtp_in_the_clear": "let the caller come by TLS (sip.tls_port); or, where nobody can listen, "
     "sip.insecure_srtp_keys = true",
+    "dtls_required": '{caller}.srtp = "required", or DTLS-SRTP with ICE at the caller',
     "dtls_incomplete": "ICE, rtcp-mux and a SHA-2 fingerprint beside DTLS at the caller",
     "other_ip_version": "rtp.alternate_host: an address of this machine of the IP version that is "
     "offered; or the IP version that the caller prefers",

@@ -240,8 +240,12 @@ class SipLegs:
             self._refuse(event, error, RETRY_LATER)
             return
         offered = session_description(event.request) or b""
-        if self._paths is not None and takes_path(offered, self._settings(terms, event.flow)):
-            self._paths.open(event.usage, partial(self._path_opened, event, terms))
+        # Of a caller without an offer ours has the path.
+        offers = not offered and terms.srtp == "dtls"
+        takes = offers or takes_path(offered, self._settings(terms, event.flow))
+        if self._paths is not None and takes:
+            then = partial(self._path_opened, event, terms)
+            self._paths.open(event.usage, then, offers=offers)
         else:
             self._begin(event, terms, None)
 
@@ -364,11 +368,11 @@ class SipLegs:
         return leg
 
     async def _path_to(self, flow: Flow, terms: LegTerms) -> SipPath | None:
-        """A browser takes nothing else."""
+        """A browser takes nothing else, and such a trunk is given nothing else."""
         if self._paths is None or terms.srtp == "off":
             return None
-        by_browser = flow.transport in BROWSERS
-        return await self._paths.opened(offers=True) if by_browser else None
+        wanted = terms.srtp == "dtls" or flow.transport in BROWSERS
+        return await self._paths.opened(offers=True) if wanted else None
 
     async def _flows(self, target: SipUri) -> tuple[Flow, ...]:
         transports = self._transport.transports

@@ -14,6 +14,7 @@ from bridge.legs.sip_media import SipMedia
 from bridge.legs.sip_path import Opened, SipPath
 from bridge.legs.webrtc_path import Lost
 from bridge.media.stream import AudioStream
+from bridge.sdp.crypto import SrtpPolicy
 from bridge.sip.agent import UserAgent
 from bridge.sip.events import (
     CallCancelled,
@@ -59,7 +60,7 @@ class LegTerms:
 
     trunk: str = ""
     codecs: tuple[str, ...] = ()
-    srtp: Literal["off", "optional", "required"] = "off"
+    srtp: SrtpPolicy = "off"
     allow_insecure_keys: bool = False
     trusted: bool = False
     header_in: tuple[str, ...] = ("*",)

@@ -113,15 +113,15 @@ class SipPaths:
         self._tasks = TaskOwner("sip paths")
         self._waiting: dict[UsageId, Callable[[Opened], None]] = {}
 
-    def open(self, usage: UsageId, then: Callable[[Opened], None]) -> None:
+    def open(self, usage: UsageId, then: Callable[[Opened], None], *, offers: bool = False) -> None:
         """`then` is called once; with None if the call is `gone` before."""
         self._waiting[usage] = then
-        self._tasks.spawn(self._open(usage), name="open")
+        self._tasks.spawn(self._open(usage, offers=offers), name="open")
 
-    async def _open(self, usage: UsageId) -> None:
+    async def _open(self, usage: UsageId, *, offers: bool) -> None:
         found: SipPath | OverloadedError
         try:
-            found = await self.opened()
+            found = await self.opened(offers=offers)
         except OverloadedError as error:
             found = error
         then = self._waiting.pop(usage, None)

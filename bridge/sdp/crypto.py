@@ -17,7 +17,7 @@ from bridge.errors import SdpError
 from bridge.sdp.description import Attribute, MediaDescription, SessionDescription
 from bridge.sdp.dtls import DTLS_PROTOCOLS, LocalPath, RemotePath, offers_dtls, read_path
 
-SrtpPolicy = Literal["off", "optional", "required"]
+SrtpPolicy = Literal["off", "optional", "required", "dtls"]
 
 SUITES = {
     "AES_CM_128_HMAC_SHA1_80": 30,
@@ -107,9 +107,10 @@ def is_secure(line: MediaDescription) -> bool:
 class MediaSecurity:
     """What one call does about SRTP.
 
-    "optional" encrypts whenever both sides can; what is encrypted once (`current`, or `agreed` for
-    DTLS) stays so. Keys are exchanged only if the signalling is encrypted up to the peer, or if
-    told to anyway. `path` is our end of DTLS-SRTP; without one there is none in this call.
+    "optional" encrypts whenever both sides can, "dtls" is "required" without keys in SDP; what is
+    encrypted once (`current`, or `agreed` for DTLS) stays so. Keys are exchanged only if the
+    signalling is encrypted up to the peer, or if told to anyway. `path` is our end of DTLS-SRTP;
+    without one there is none in this call.
     """
 
     policy: SrtpPolicy = "off"
@@ -123,7 +124,7 @@ class MediaSecurity:
 
     @property
     def required(self) -> bool:
-        return self.policy == "required" or bool(self.current or self.agreed)
+        return self.policy in ("required", "dtls") or bool(self.current or self.agreed)
 
     @property
     def keys_allowed(self) -> bool:
@@ -131,6 +132,8 @@ class MediaSecurity:
 
     def offered(self) -> tuple[Crypto, ...]:
         """A line for each suite. Raises SdpError when SRTP is required and keys are not allowed."""
+        if self.policy == "dtls":
+            raise SdpError("DTLS-SRTP is required, and there is no path for it")
         if not self.keys_allowed and self.required:
             raise SdpError("SRTP is required, and the signalling is not encrypted")
         if not self.keys_allowed or (self.policy == "off" and self.current is None):
@@ -148,6 +151,8 @@ class MediaSecurity:
             return path
         if self.agreed is not None:
             raise SdpError("the keys of the call are by DTLS, which is not offered any more")
+        if self.policy == "dtls":
+            raise SdpError("DTLS-SRTP is required, and not offered", code="dtls_required")
         why, code = "SRTP is off", "srtp_off"
         if self.policy != "off" or self.current is not None:
             bare = line.attribute("crypto") is None

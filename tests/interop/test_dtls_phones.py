@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.peers import speech
 from tests.peers.baresip import RATES, Baresip, CodecName
-from tests.peers.calling import in_state, one_call, until
+from tests.peers.calling import dial, in_state, lab, one_call, post, until
 from tests.peers.service import Service
 from tests.ports import free_port
 from tests.sip.certificates import Authority
@@ -77,6 +77,32 @@ def test_a_call(tmp_path: Path, transport: Literal["tls", "tcp"], codec: CodecNa
     (path,) = tmp_path.glob("dump-*-dec.wav")
     heard = tones(speech.read(path), RATES[codec])
     print(f"\n{sum(heard) * BLOCK_S:.2f} s of {len(heard) * BLOCK_S:.2f} s are the tone")
+    assert sum(heard) * BLOCK_S > 0.6
+
+
+@pytest.mark.matrix(55, peer="baresip")
+def test_a_call_of_ours(tmp_path: Path) -> None:
+    """To a trunk that is given nothing else, over TCP, where no key may pass."""
+    trunk = lab(addresses=["127.0.0.1"], srtp="dtls")
+    with (
+        Service(session__backend="echo", **trunk) as service,
+        Baresip(
+            humming(tmp_path),
+            transport="tcp",
+            codec="opus",
+            by_dtls=True,
+            answers=True,
+            records=tmp_path,
+        ) as phone,
+    ):
+        call_id = dial(service, f"sip:caller@127.0.0.1:{phone.port};transport=tcp")
+        assert phone.wait("CALL_MENC", 8), (phone.events, service.output)
+        assert until(service, call_id, in_state("active"))["secure"] == "dtls"
+        time.sleep(1.0)
+        post(service, call_id, "hangup")
+        assert phone.wait("CALL_CLOSED", 5)
+    (path,) = tmp_path.glob("dump-*-dec.wav")
+    heard = tones(speech.read(path), RATES["opus"])
     assert sum(heard) * BLOCK_S > 0.6
 
 

@@ -14,7 +14,7 @@ from bridge.calls.trunks import Trunk
 from bridge.legs.sip_leg import SipLeg
 from bridge.legs.webrtc_ice import Limits
 from bridge.legs.webrtc_path import MediaPath, Paths
-from tests.legs.exchange import Ear, Exchange, Handset
+from tests.legs.exchange import Ear, Exchange, Handset, sdp
 from tests.legs.webrtc_browser import Browser, loudest
 from tests.ports import HOST
 
@@ -317,6 +317,39 @@ def test_a_trunk_with_nothing_but_srtp() -> None:
         assert leg.media_security == "dtls"
 
     play(scene, srtp="required")
+
+
+@pytest.mark.parametrize("offers", [True, False])
+def test_a_trunk_with_nothing_but_dtls(*, offers: bool) -> None:
+    """The caller may leave the offer to us."""
+
+    async def scene(caller: Caller) -> None:
+        if offers:
+            leg = await caller.up()
+        else:
+            caller.handset.send("INVITE")
+            await caller.ear.until(lambda: bool(caller.exchange.legs))
+            leg = caller.exchange.leg
+            await leg.answer()
+            ours = (await caller.handset.response(200)).body.decode()
+            assert "a=crypto" not in ours
+            caller.handset.send("ACK", body=(await caller.browser.answer(ours)).encode())
+            await caller.ear.until(lambda: "answered" in caller.ear.told)
+        assert leg.media_security == "dtls"
+        await caller.hears_both_ways()
+
+    play(scene, srtp="dtls")
+
+
+@pytest.mark.parametrize("profile", ["RTP/AVP", "RTP/SAVP"])
+def test_a_caller_who_has_no_dtls(profile: str) -> None:
+    async def scene(caller: Caller) -> None:
+        body = sdp(caller.handset.rtp_port).replace(b"RTP/AVP", profile.encode())
+        caller.handset.send("INVITE", body=body)
+        await caller.handset.response(488)
+        caller.handset.send("ACK")
+
+    play(scene, srtp="dtls")
 
 
 def test_a_lite_caller() -> None:

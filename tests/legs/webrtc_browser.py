@@ -112,6 +112,11 @@ class Browser:
     async def accept(self, answer: str) -> None:
         await self.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
+    async def answer(self, offer: str) -> str:
+        await self.pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await self.pc.setLocalDescription(await self.pc.createAnswer())
+        return str(self.pc.localDescription.sdp)
+
     async def call(self, legs: WebRtcLegs) -> tuple[WebRtcLeg, Ear]:
         """Offer, answer, connected, data channel open."""
         leg, answer = await legs.offer(await self.offer())

@@ -227,6 +227,8 @@ def test_offers_by_policy() -> None:
     assert offered(security("optional", tls=False)) == offered(MediaSecurity())
     with pytest.raises(SdpError, match="signalling"):
         offered(security("required", tls=False))
+    with pytest.raises(SdpError, match="no path"):
+        offered(security("dtls"))
 
 
 GCM = "a=crypto:3 AEAD_AES_128_GCM inline:" + b64encode(bytes(28)).decode() + "\r\n"

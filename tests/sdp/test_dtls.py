@@ -340,7 +340,7 @@ def test_without_a_bundle_there_is_none_in_the_answer() -> None:
     assert found.media[0].attribute("mid") is None
 
 
-@pytest.mark.parametrize("policy", ["optional", "required"])
+@pytest.mark.parametrize("policy", ["optional", "required", "dtls"])
 @pytest.mark.parametrize("tls", [True, False])
 def test_both_profiles(policy: SrtpPolicy, *, tls: bool) -> None:
     """The most secure one, wherever it stands."""
@@ -382,6 +382,8 @@ def test_what_cannot_be_carried_leaves_the_others() -> None:
         (BROWSER.replace("a=rtcp-mux\n", ""), "optional", "rtcp-mux"),
         (BROWSER.replace("a=ice-pwd:PbMwLxwkkyk3gHHMdjt8YG9c\n", ""), "required", "not ICE"),
         (PLAIN_LINE.replace("m=", "v=0\nm="), "required", "SRTP is required"),
+        ("v=0\n" + PLAIN_LINE, "dtls", "DTLS-SRTP is required, and not offered"),
+        ("v=0\n" + KEYED_LINE, "dtls", "DTLS-SRTP is required, and not offered"),
     ],
 )
 def test_policies_that_do_not_meet(text: str, policy: SrtpPolicy, why: str) -> None:
@@ -390,7 +392,7 @@ def test_policies_that_do_not_meet(text: str, policy: SrtpPolicy, why: str) -> N
         answered(text, policy, ours=None)
 
 
-@pytest.mark.parametrize("policy", ["off", "optional", "required"])
+@pytest.mark.parametrize("policy", ["off", "optional", "required", "dtls"])
 @pytest.mark.parametrize("text", ["v=0\n" + PLAIN_LINE, "v=0\n" + KEYED_LINE])
 def test_a_call_with_dtls_keeps_it(policy: SrtpPolicy, text: str) -> None:
     first = answered(BROWSER)

@@ -6,7 +6,7 @@ back-off of RFC 5626. The owner sends what `take` hands out, reports what comes 
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 
@@ -20,6 +20,7 @@ from bridge.sip.uri import NameAddr, SipUri
 
 MAX_EXPIRES_S = 86_400
 MAX_RETRY_AFTER_S = 3600.0
+MAX_CONTACTS = 1000
 MAX_MOVES = 5  # a NAT that shows another port each time would have us register for ever
 REFRESH_AT = 0.9  # of what was granted, but leaving time for one request to time out
 TIME_OUT_S = 32.0
@@ -316,10 +317,7 @@ class Registration:
 
     def _granted(self, response: Response) -> int:
         """Seconds: what the registrar says of our Contact, of all, or nothing at all."""
-        try:
-            contacts = response.contacts
-        except SipError:
-            contacts = []
+        contacts = list(_contacts(response))
         ours = [found for found in contacts if _same(found.uri, self._contact)]
         for found in ours or contacts[:1]:
             try:
@@ -427,6 +425,15 @@ class Registration:
         if self.config.instance:
             pairs += [("+sip.instance", f'"<{self.config.instance}>"'), ("reg-id", "1")]
         return Params(pairs)
+
+
+def _contacts(response: Response) -> Iterator[NameAddr]:
+    """Everything that is registered there by our name: dozens of phones, and not all write well."""
+    for value in response.headers.values("contact")[:MAX_CONTACTS]:
+        try:
+            yield NameAddr.parse(value)
+        except SipError:
+            continue
 
 
 def _same(uri: SipUri, contact: str) -> bool:

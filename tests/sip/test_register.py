@@ -280,6 +280,11 @@ def test_outbound_and_the_public_address() -> None:
     assert output.public_address == ("203.0.113.5", 6060)
 
 
+# Everybody at the office registers by one name.
+OTHERS = ", ".join(f"<sip:1000@192.0.2.{host}>;expires=3599" for host in range(10, 50))
+PHONES = [("Contact", f"<sip:1000@192.0.2.{host}>;expires=3599") for host in range(50, 90)]
+
+
 @pytest.mark.parametrize(
     ("headers", "granted"),
     [
@@ -289,6 +294,8 @@ def test_outbound_and_the_public_address() -> None:
         ((("Contact", "<sip:1000@192.0.2.1:5060>"), ("Expires", "90")), 90),
         ((("Contact", "<sip:1000@192.0.2.1:5060>;expires=9999999999"),), 3600),
         ((("Contact", "<nonsense"),), 3600),
+        ((("Contact", f"{OTHERS}, <nonsense>, <sip:1000@192.0.2.1:5060>;expires=75"),), 75),
+        ((("Contact", f"{OTHERS}, <sip:1000@192.0.2.1:5060>;expires=75"), *PHONES), 75),
         ((("Expires", "4294967295"),), 86400),
     ],
 )

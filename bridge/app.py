@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.legs.webrtc_rungs import Rung, choose
-from bridge.media.clock import MediaClock
+from bridge.media import apm
+from bridge.media.clock import ClockStats, MediaClock
 from bridge.media.comfort import comfort_noise
+from bridge.media.effort import EFFORT, LOOKED_AT
 from bridge.media.plane import MediaPlane
 from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
@@ -156,8 +159,7 @@ async def running(
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)
-        metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
-        metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
+        _watch(clock, loop, stack)
 
         rung = await _way()
         browsers = WebRtcLegs(
@@ -199,6 +201,23 @@ async def running(
         stack.push_async_callback(switchboard.drain, config.limits.drain_timeout_s)
         stack.callback(sip.drain)
         yield started
+
+
+def _watch(clock: MediaClock, loop: asyncio.AbstractEventLoop, stack: AsyncExitStack) -> None:
+    metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
+    metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
+    metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
+    tasks = TaskOwner("media clock")
+    tasks.spawn(_judge(clock.stats, loop), name="effort")
+    stack.push_async_callback(tasks.close)
+
+
+async def _judge(stats: ClockStats, loop: asyncio.AbstractEventLoop) -> None:
+    seen = stats.slots
+    while True:
+        await asyncio.sleep(1.0)
+        latest, seen = stats.slots - seen, stats.slots
+        EFFORT.judge(list(islice(reversed(stats.late_ms), min(latest, LOOKED_AT))), loop.time())
 
 
 async def _way() -> Rung:

@@ -51,6 +51,9 @@ findings = Counter("bridge_findings", "What was found wrong with the media of ca
 registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )
+opus_sparing = Gauge(
+    "bridge_opus_sparing", "1 while Opus is coded with less work because the media clock is late"
+)
 media_ticks_skipped = Gauge("bridge_media_ticks_skipped", "Ticks of the media clock left out")
 upstream_losses = Counter(
     "bridge_upstream_losses", "Connections to the model lost in a call", ["reason"]

@@ -126,7 +126,7 @@ class OpusEncoder:
         self._free = weakref.finalize(self, self._lib.opus_encoder_destroy, self._state)
         self._packet = ctypes.create_string_buffer(MAX_PACKET)
         self._set(_SET_BITRATE, bitrate)
-        self._set(_SET_COMPLEXITY, complexity)
+        self.work(complexity)
 
     def encode(self, frame: Pcm) -> bytes:
         """One frame of 2.5, 5, 10, 20, 40 or 60 ms. Raises OpusError."""
@@ -142,6 +142,10 @@ class OpusEncoder:
         """Add FEC worth that much loss; 0 for none. Heard only in "voip"."""
         self._set(_SET_INBAND_FEC, int(percent > 0))
         self._set(_SET_PACKET_LOSS, percent)
+
+    def work(self, complexity: int) -> None:
+        """0 to 10, from the next frame on."""
+        self._set(_SET_COMPLEXITY, complexity)
 
     def close(self) -> None:
         self._free()

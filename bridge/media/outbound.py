@@ -10,6 +10,7 @@ from bridge.audio.frames import MODEL_FRAME, MODEL_RATE, Pcm, samples_per_frame
 from bridge.audio.g722 import SAMPLE_RATE as G722_RATE, G722Encoder
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.resample import ResamplerBank
+from bridge.media.effort import EFFORT
 
 # Bit/s. Speech in CELT at less is heard to be coded: PESQ wb 3.4 at 32 000, 4.2 at 64 000, for
 # a third of the work that SILK is, which needs half as much.
@@ -17,6 +18,8 @@ BITRATE = 64_000
 CELT_BITRATE = 48_000  # below, SILK it is
 MIN_BITRATE = 6000  # RFC 7587 section 6.1
 CELT_COMPLEXITY, SILK_COMPLEXITY = 8, 6
+# A half and a third of the work.
+SPARING_CELT, SPARING_SILK = 2, 0
 SETTLED_FRAMES = 15  # of silence, after which nothing is remembered but silence
 LOSS_WORTH_FEC = 0.01  # of the packets, as the far end reports them
 ASSUMED_PERCENT = 3  # lost, until it reports; libopus does the same for any up to 5
@@ -48,6 +51,7 @@ class OpusOutbound:
         self._silk = self._guesses or self._bitrate < CELT_BITRATE
         self._percent = 0
         self._calm = 0
+        self._sparing = EFFORT.sparing
         self._encoder = self._new_encoder()
         if self._guesses:
             self._encoder.expect_loss(ASSUMED_PERCENT)
@@ -56,6 +60,9 @@ class OpusOutbound:
 
     def encode(self, frame: Pcm) -> bytes:
         self._rested = 0
+        if self._sparing is not EFFORT.sparing:
+            self._sparing = EFFORT.sparing
+            self._encoder.work(self._complexity)
         return self._encoder.encode(frame)
 
     def rest(self) -> bytes:
@@ -92,11 +99,17 @@ class OpusOutbound:
     def close(self) -> None:
         self._encoder.close()
 
+    @property
+    def _complexity(self) -> int:
+        if self._sparing:
+            return SPARING_SILK if self._silk else SPARING_CELT
+        return SILK_COMPLEXITY if self._silk else CELT_COMPLEXITY
+
     def _new_encoder(self) -> OpusEncoder:
         return OpusEncoder(
             MODEL_RATE,
             bitrate=self._bitrate,
-            complexity=SILK_COMPLEXITY if self._silk else CELT_COMPLEXITY,
+            complexity=self._complexity,
             application="voip" if self._silk else "lowdelay",
         )
 

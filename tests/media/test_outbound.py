@@ -7,6 +7,7 @@ from bridge.audio.g722 import G722Decoder
 from bridge.audio.levels import rms
 from bridge.audio.opus import OpusDecoder
 from bridge.audio.tones import sine
+from bridge.media.effort import EFFORT
 from bridge.media.outbound import (
     CALM_REPORTS,
     CELT_BITRATE,
@@ -139,3 +140,27 @@ def test_no_more_is_sent_than_the_far_end_wants(wanted: int, silk: bool) -> None
 def test_g711_is_not_written_singly() -> None:
     with pytest.raises(ValueError, match="PCMU"):
         outbound_for(PCMU, OpusTerms())
+
+
+@pytest.mark.parametrize("terms", [OpusTerms(), OpusTerms(repairs=True)])
+def test_opus_under_way_spares_itself_and_recovers(terms: OpusTerms) -> None:
+    """What is sent differs, and sounds as loud."""
+
+    def sent(*, sparing: range) -> list[bytes]:
+        outbound = OpusOutbound(terms)
+        packets = []
+        for number, frame in enumerate(SYLLABLES):
+            EFFORT.sparing = number in sparing
+            packets.append(outbound.encode(frame))
+        outbound.close()
+        return packets
+
+    try:
+        best, spared = sent(sparing=range(0)), sent(sparing=range(10, 20))
+    finally:
+        EFFORT.sparing = False
+    assert spared[:10] == best[:10]
+    assert all(spared[at] != best[at] for at in range(11, 20))
+    decoder = OpusDecoder()
+    pcm = np.concatenate([decoder.decode(packet) for packet in spared])
+    assert rms(pcm[4800:]) == pytest.approx(rms(SYLLABLES.reshape(-1)[4800:]), rel=0.15)

@@ -41,7 +41,6 @@ from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.legs.webrtc_rungs import Rung, choose
-from bridge.media import apm
 from bridge.media.clock import ClockStats, MediaClock
 from bridge.media.comfort import comfort_noise
 from bridge.media.effort import EFFORT, LOOKED_AT

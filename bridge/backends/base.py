@@ -99,6 +99,8 @@ class TextDelta:
 
     response_id: ResponseId
     delta: str
+    audio_ms: float | None = None
+    """Where in the message's audio they begin; None: with the sound that comes next."""
 
 
 @dataclass(frozen=True, slots=True)

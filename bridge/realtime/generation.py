@@ -171,14 +171,14 @@ class Generation:
         response = self._responses.get(response_id)
         return None if response is None or response.cancelling else response
 
-    def add_text(self, response_id: str, delta: str) -> None:
+    def add_text(self, response_id: str, delta: str, audio_ms: float | None = None) -> None:
         if (response := self.find(response_id)) is None:
             return
         left = response.tokens_left
         if left is None or len(delta) <= left * CHARACTERS_PER_TOKEN:
-            response.add_text(delta)
+            response.add_text(delta, audio_ms)
             return
-        response.add_text(delta[: left * CHARACTERS_PER_TOKEN])
+        response.add_text(delta[: left * CHARACTERS_PER_TOKEN], audio_ms)
         self._exhaust(response)
 
     def add_audio(self, response_id: str, pcm: Pcm, coded: Coded | None) -> None:

@@ -31,6 +31,8 @@ from bridge.realtime.outputs import Pcm
 
 # Speech hardly exceeds it: a bound for text that the model wrote ahead of its sound.
 CHARACTERS_PER_SECOND = 30
+USUAL_CHARACTERS_PER_SECOND = 15
+LEARNT_FROM_MS = 1000  # of speech, how fast this voice is
 MAX_PARTS = 256
 
 
@@ -39,13 +41,19 @@ class Words:
     """Growing text with the audio position at which each stretch began."""
 
     text: str = ""
+    growing: bool = False
+    """More sound of it comes, or would have."""
     _pieces: list[str] = field(default_factory=list)
     _length: int = 0
     _ms: list[int] = field(default_factory=list)
     _at: list[int] = field(default_factory=list)
+    _timed: bool = False
 
-    def add(self, delta: str, audio_ms: int) -> None:
-        if not self._ms or self._ms[-1] != audio_ms:
+    def add(self, delta: str, audio_ms: int, *, timed: bool = False) -> None:
+        """`timed`: it is known to begin there, ahead of the sound that there is or not; else at the
+        soonest."""
+        self._timed = self._timed or timed
+        if not self._ms or self._ms[-1] < audio_ms:
             self._ms.append(audio_ms)
             self._at.append(self._length)
         self._pieces.append(delta)
@@ -61,14 +69,17 @@ class Words:
         """Keep the whole words that fit into the first `played_ms` of `audio_ms`."""
         text = str(self)
         n = bisect_right(self._ms, played_ms)
-        if played_ms >= audio_ms or n == 0:
-            keep = len(text) if n else 0
-        else:
+        keep = 0
+        if n:
+            begin_ms, begin = self._ms[n - 1], self._at[n - 1]
             last = n == len(self._ms)
             end_ms, end = (audio_ms, len(text)) if last else (self._ms[n], self._at[n])
-            share = (played_ms - self._ms[n - 1]) / max(1, end_ms - self._ms[n - 1])
-            keep = self._at[n - 1] + int((end - self._at[n - 1]) * share)
-            keep = min(keep, played_ms * CHARACTERS_PER_SECOND // 1000)
+            if last and self.growing:
+                end_ms = max(end_ms, begin_ms + int((end - begin) / self._rate(n) * 1000))
+            share = min(1.0, (played_ms - begin_ms) / max(1, end_ms - begin_ms))
+            keep = begin + int((end - begin) * share)
+            if not self._timed and (self.growing or not last or played_ms < audio_ms):
+                keep = min(keep, played_ms * CHARACTERS_PER_SECOND // 1000)
         if keep < len(text) and not text[keep].isspace():
             space = text.rfind(" ", 0, keep)
             # A script without spaces is cut between characters.
@@ -77,6 +88,14 @@ class Words:
         self._length = len(self.text)
         kept = bisect_right(self._at, self._length)
         del self._at[kept:], self._ms[kept:]
+
+    def _rate(self, n: int) -> float:
+        """Characters a second: of the first `n` - 1 stretches if they tell, or of most voices."""
+        ms, characters = self._ms[n - 1], self._at[n - 1]
+        if ms < LEARNT_FROM_MS:
+            return USUAL_CHARACTERS_PER_SECOND
+        slowest, fastest = USUAL_CHARACTERS_PER_SECOND / 3, CHARACTERS_PER_SECOND
+        return min(max(characters / ms * 1000, slowest), fastest)
 
 
 @dataclass(slots=True)

@@ -103,13 +103,17 @@ class Response:
     def open(self) -> None:
         self.outbox.send(events.response_created(self.as_dict("in_progress")))
 
-    def add_text(self, delta: str) -> None:
+    def add_text(self, delta: str, audio_ms: float | None = None) -> None:
+        """`audio_ms`: where in the sound it begins, if that is known."""
         if not delta:
             return
         item, part = self._open_message()
         if not part.cut:
             assert part.words is not None
-            part.words.add(delta, part.audio_ms)
+            if audio_ms is None:
+                part.words.add(delta, part.audio_ms)
+            else:
+                part.words.add(delta, int(audio_ms), timed=True)
         name = "output_audio_transcript" if self.audio_expected else "output_text"
         event = events.part_event(f"response.{name}.delta", self.id, item.id, self._index)
         event["delta"] = delta
@@ -208,7 +212,7 @@ class Response:
         if self.message is not None and self._part is not None:
             return self.message, self._part
         audio = self.audio_expected
-        part = Part("output_audio" if audio else "output_text", Words())
+        part = Part("output_audio" if audio else "output_text", Words(growing=True))
         item = assistant_message(ItemId(self.new_id("item")), part)
         # Added without content: the part is announced by its own event.
         item.content = []
@@ -233,6 +237,8 @@ class Response:
 
     def _close_message(self, item: Item, status: str) -> None:
         assert self._part is not None
+        assert self._part.words is not None
+        self._part.words.growing = status != "completed"
         text = str(self._part.words)
         for name, member in self._closing(text):
             event = events.part_event(name, self.id, item.id, self._index)

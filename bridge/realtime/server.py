@@ -399,8 +399,8 @@ class RealtimeServer:
         self._watch(now)
         return None if response is None else response.id
 
-    def text_delta(self, response_id: str, delta: str) -> None:
-        self._generation.add_text(response_id, well_formed(delta))
+    def text_delta(self, response_id: str, delta: str, audio_ms: float | None = None) -> None:
+        self._generation.add_text(response_id, well_formed(delta), audio_ms)
 
     def audio_delta(self, response_id: str, pcm: Pcm, coded: Coded | None = None) -> None:
         self._generation.add_audio(response_id, pcm, coded)

@@ -28,8 +28,8 @@ def responded(server: RealtimeServer, event: base.ResponseEvent, now: float) -> 
     match event:
         case base.AudioDelta(response_id, pcm, coded):
             server.audio_delta(response_id, pcm, coded)
-        case base.TextDelta(response_id, delta):
-            server.text_delta(response_id, delta)
+        case base.TextDelta(response_id, delta, audio_ms):
+            server.text_delta(response_id, delta, audio_ms)
         case base.ToolCall(response_id, tool_call_id, name, arguments):
             server.tool_call(response_id, tool_call_id, name, arguments)
         case base.ResponseFinished(response_id, reason, usage):

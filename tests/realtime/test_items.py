@@ -63,3 +63,40 @@ def test_words_can_be_cut_again() -> None:
     assert str(words) == "one two three"
     words.cut(500, 1_500)
     assert str(words) == "one"
+
+
+@pytest.mark.parametrize(("played_ms", "kept"), [(1_000, 3), (2_000, 6), (2_100, 6)])
+def test_of_text_whose_sound_still_comes_as_much_was_heard_as_is_usually_said(
+    played_ms: int, kept: int
+) -> None:
+    words = Words(growing=True)
+    words.add("word " * 30, 0)
+    words.cut(played_ms, 2_100)
+    assert str(words) == " ".join(["word"] * kept)
+
+
+def test_how_fast_a_voice_speaks_is_learnt_from_what_it_has_said() -> None:
+    words = Words(growing=True)
+    words.add("a slow one", 0)
+    words.add(" word" * 6, 2_000)
+    words.cut(4_000, 4_100)
+    assert str(words) == "a slow one word word"
+
+
+def test_words_whose_times_are_known_are_cut_there() -> None:
+    words = Words(growing=True)
+    for number, word in enumerate(TEXT.split(" ")):
+        words.add(f" {word}" if number else word, number * 40, timed=True)
+    words.cut(130, 150)
+    assert str(words) == "one two three"
+    words.growing = False
+    words.cut(130, 150)
+    assert str(words) == "one two three"
+
+
+def test_words_may_be_known_before_their_sound_comes() -> None:
+    words = Words(growing=True)
+    for word, at_ms in (("now", 0), (" then", 900), (" later", 2_000)):
+        words.add(word, at_ms, timed=True)
+    words.cut(1_000, 1_000)
+    assert str(words) == "now"

@@ -150,6 +150,7 @@ class Tts(Section):
     model: str = ""
     voice: str = ""
     sample_rate: Annotated[int, Field(ge=8000, le=48000)] = 24000
+    words: Literal["", "sse", "captioned_speech"] = ""
     timeout_s: Annotated[float, Field(gt=0)] = 5.0
 
 

@@ -40,6 +40,7 @@ TONE_HZ = 440.0
 LOGPROBS = "item.input_audio_transcription.logprobs"
 
 Sound = NDArray[np.int16]
+Stamp = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -70,6 +71,10 @@ class Knobs:
     sound_type: str = "audio/pcm"
     sound_header: bool = False
     """A WAV file's, before the samples."""
+    word_s: Callable[[str], float] | None = None
+    """A beep for each word, so long, with a pause as long after it; None: one tone for all."""
+    timestamps: bool = True
+    """Told in the events of sound, where events are asked for."""
     reply: Callable[[dict[str, Any]], list[str]] | None = None
     faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     """By stage: "transcriptions", "realtime", "chat", "speech"; one is taken by each request."""
@@ -130,6 +135,7 @@ class _Application:
             routes=[
                 Route("/v1/audio/transcriptions", self._transcribe, methods=["POST"]),
                 Route("/v1/audio/speech", self._speak, methods=["POST"]),
+                Route("/dev/captioned_speech", self._speak, methods=["POST"]),
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 WebSocketRoute("/v1/realtime", self._listen),
             ]
@@ -183,9 +189,50 @@ class _Application:
             return answer
         if fields.get("response_format") != "pcm":
             return JSONResponse({"error": {"message": "only pcm"}}, 400)
-        sound = tone(CHARACTER_S * len(fields["input"]), self.knobs.sound_rate)
+        sound, stamps = self._say(fields["input"])
         pieces = self._pieces(sound, breaks=fault is not None)
-        return StreamingResponse(pieces, media_type=self.knobs.sound_type)
+        lines = request.url.path == "/dev/captioned_speech"
+        if not lines and fields.get("stream_format") != "sse":
+            return StreamingResponse(pieces, media_type=self.knobs.sound_type)
+        events = self._events(pieces, stamps if self.knobs.timestamps else [], lines=lines)
+        kind = "application/json" if lines else "text/event-stream"
+        return StreamingResponse(events, media_type=kind)
+
+    def _say(self, text: str) -> tuple[Sound, list[Stamp]]:
+        """And when each word is said; punctuation is a word without sound to it."""
+        rate, word_s = self.knobs.sound_rate, self.knobs.word_s
+        if word_s is None:
+            return tone(CHARACTER_S * len(text), rate), []
+        sounds: list[Sound] = []
+        stamps: list[Stamp] = []
+        at = 0.0
+        for word in text.split():
+            beep = tone(word_s(word), rate)
+            end = at + len(beep) / rate
+            sounds += [beep, np.zeros_like(beep)]
+            stamps.append({"word": word.rstrip(".,"), "start_time": at, "end_time": end})
+            if word[-1] in ".,":
+                stamps.append({"word": word[-1], "start_time": end, "end_time": end})
+            at += 2 * len(beep) / rate
+        return np.concatenate(sounds), stamps
+
+    async def _events(
+        self, pieces: AsyncIterator[bytes], stamps: list[Stamp], *, lines: bool
+    ) -> AsyncIterator[bytes]:
+        """As Kokoro-FastAPI writes them, a line each, or as OpenAI does, and words with both."""
+        sent, last = 0, 0.0
+        async for piece in pieces:
+            sent += len(piece)
+            until = sent / 2 / self.knobs.sound_rate
+            words = [stamp for stamp in stamps if last <= float(stamp["start_time"]) < until]
+            last = until
+            told = {"audio": base64.b64encode(piece).decode(), "timestamps": words}
+            if lines:
+                yield json.dumps(told | {"audio_format": "audio/pcm"}).encode() + b"\n"
+            else:
+                yield _event({"type": "speech.audio.delta", **told})
+        if not lines:
+            yield _event({"type": "speech.audio.done", "usage": {"output_tokens": 1}})
 
     async def _pieces(self, sound: Sound, *, breaks: bool) -> AsyncIterator[bytes]:
         knobs = self.knobs

@@ -70,7 +70,7 @@ class Fillers:
         text = self._texts[min(self._told, len(self._texts) - 1)]
         voice, speed = self._voice
         await self._phrases.prepare(text, voice=voice, speed=speed)
-        sound = self._phrases.find(text, voice=voice, speed=speed)
+        phrase = self._phrases.find(text, voice=voice, speed=speed)
         self._told += 1
-        if sound:
-            self._emit(Aside(np.concatenate(sound)))
+        if phrase is not None:
+            self._emit(Aside(np.concatenate(phrase.sound)))

@@ -42,6 +42,8 @@ class TtsSettings:
     """In place of OpenAI's voices; a session may ask for another of the server's."""
     sample_rate: int = 24_000
     """Of the PCM that the server sends, where its answer does not say."""
+    words: str = ""
+    """How it tells when each word is spoken: sse or captioned_speech; empty: not at all."""
     timeout_s: float = 5.0
     """To the first sound of a sentence, and between two pieces of it."""
 

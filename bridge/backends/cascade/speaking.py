@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from bridge.backends.base import (
+    MODEL_RATE,
     AudioDelta,
     BackendEvent,
     CallAction,
@@ -22,8 +23,10 @@ from bridge.backends.base import (
     ToolCall,
 )
 from bridge.backends.cascade import llm
+from bridge.backends.cascade.captions import Caption
 from bridge.backends.cascade.http import may_pass
 from bridge.backends.cascade.parts import Parts
+from bridge.backends.cascade.phrases import Phrase
 from bridge.backends.cascade.script import TAKE_MESSAGE, TRANSFER
 from bridge.backends.cascade.scripted import HANG_UP
 from bridge.backends.cascade.sentences import SentenceSplitter
@@ -76,7 +79,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Speaker:
-    """Text of a sentence is told when its first sound is, so that a cut finds the words heard."""
+    """Text is told with the sound of it, so that a cut finds the words heard."""
 
     parts: Parts
     request: Generate
@@ -89,6 +92,7 @@ class Speaker:
     _waiting: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _voice_failed: bool = False
+    _sounded: int = 0
 
     @property
     def silent(self) -> bool:
@@ -129,9 +133,12 @@ class Speaker:
             await self._speak(told)
             return
         self.clock.token()
-        self._tell(told)
-        for pcm in ready:
+        caption = Caption(told, self._sounded_ms, self._tell)
+        caption.add(ready.words)
+        for pcm in ready.sound:
+            caption.sound()
             self._sound(pcm)
+        caption.finish()
 
     async def apologise(self) -> None:
         """So that a failure is not silence. Never raises; a dead voice has only what is ready."""
@@ -144,7 +151,7 @@ class Speaker:
         except BackendError as error:
             log.warning("no apology", extra={"error": error.message})
 
-    def _ready(self, text: str) -> list[Pcm] | None:
+    def _ready(self, text: str) -> Phrase | None:
         return self.parts.phrases.find(text, voice=self.request.voice, speed=self.request.speed)
 
     async def _read(self, prompt: Prompt, result: "_Result") -> None:
@@ -235,40 +242,44 @@ class Speaker:
             self._tell(piece)
             return
         for last in (False, True):
-            heard = False
+            caption = Caption(piece, self._sounded_ms, self._tell)
             stream = self.parts.tts.speak(
-                piece.strip(), voice=self.request.voice, speed=self.request.speed
+                piece.strip(),
+                voice=self.request.voice,
+                speed=self.request.speed,
+                on_words=caption.add,
             )
             try:
                 async with aclosing(stream) as sounds:
                     async for pcm in sounds:
-                        if not len(pcm):
-                            continue
-                        if not heard:
-                            heard = True
-                            self._tell(piece)
-                        self._sound(pcm)
+                        if len(pcm):
+                            caption.sound()
+                            self._sound(pcm)
             except BackendError as error:
-                if heard or last or not may_pass(error):
+                if caption.begun or last or not may_pass(error):
                     self._voice_failed = True
                     raise
                 self._retry(error)
                 continue
-            if not heard:
-                self._tell(piece)  # nothing in it can be spoken
+            caption.finish()
             return
 
     def _retry(self, error: BackendError) -> None:
         self.clock.retried()
         log.info("model asked again", extra={"error": error.message})
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, audio_ms: float | None = None) -> None:
         self.said.append(text)
         self._told.set()
-        self.send(TextDelta(self.request.response_id, text))
+        self.send(TextDelta(self.request.response_id, text, audio_ms))
+
+    @property
+    def _sounded_ms(self) -> float:
+        return self._sounded * 1000 / MODEL_RATE
 
     def _sound(self, pcm: Pcm) -> None:
         self.clock.audio()
+        self._sounded += len(pcm)
         self.send(AudioDelta(self.request.response_id, pcm))
 
     def _finished(self, prompt: Prompt, result: "_Result") -> ResponseFinished:

@@ -4,7 +4,8 @@ import asyncio
 import importlib.util
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -36,13 +37,29 @@ OPENAI_VOICES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """As it is spoken, which may not be as it was written; seconds into the sound of the text."""
+
+    text: str
+    begin_s: float
+    end_s: float
+
+
+OnWords = Callable[[Sequence[Word]], None]
+
+
 class TextToSpeech(Protocol):
     async def start(self) -> None:
         """Raises ConfigError or BackendError."""
         ...
 
-    def speak(self, text: str, *, voice: str = "", speed: float = 1.0) -> AsyncGenerator[Pcm, None]:
+    def speak(
+        self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
+    ) -> AsyncGenerator[Pcm, None]:
         """The sound of `text` in pieces at MODEL_RATE; closing the iterator stops the voice.
+
+        `on_words` is called before the sound of its words comes, by voices that know when that is.
 
         Raises:
             BackendError: the voice failed.
@@ -75,7 +92,7 @@ class EspeakVoice:
             await self._worker.start()
 
     async def speak(
-        self, text: str, *, voice: str = "", speed: float = 1.0
+        self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
     ) -> AsyncGenerator[Pcm, None]:
         async with self._lock:
             self._job += 1

@@ -1,9 +1,14 @@
-"""Text to speech by OpenAI-compatible servers: PCM streamed from POST /v1/audio/speech."""
+"""Text to speech by OpenAI-compatible servers: PCM streamed from POST /v1/audio/speech.
+
+Some tell when each word is spoken. Then the sound comes in events of JSON, each with its words: by
+`stream_format: "sse"`, or a line each from the /dev/captioned_speech of Kokoro-FastAPI.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bridge.audio.resample import Resampler
@@ -11,9 +16,12 @@ from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.http import Answer, ModelServer, Transport, media_type
 from bridge.backends.cascade.settings import TtsSettings
 from bridge.backends.cascade.stt_openai import need_base_url
+from bridge.backends.cascade.tts import OnWords, Word
 from bridge.errors import BackendError
 
 MAX_RATE = 192_000
+SOUND = ("audio/pcm", "audio/l16", "application/octet-stream", "audio/wav", "")
+EVENTS = ("text/event-stream", "application/json", "application/x-ndjson", "")
 OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()  # noqa: SIM905
 )
@@ -28,9 +36,13 @@ class HttpTextToSpeech:
 
     def __init__(self, settings: TtsSettings, *, transport: Transport | None = None) -> None:
         self._settings = settings
+        base_url = need_base_url(settings.base_url, "cascade.tts.base_url").rstrip("/")
+        self._path = "audio/speech"
+        if settings.words == "captioned_speech":
+            self._path = f"{base_url.removesuffix('/v1')}/dev/captioned_speech"
         self._server = ModelServer(
             "the voice",
-            need_base_url(settings.base_url, "cascade.tts.base_url"),
+            base_url,
             api_key=settings.api_key,
             timeout_s=settings.timeout_s,
             transport=transport,
@@ -40,7 +52,7 @@ class HttpTextToSpeech:
         """Its server may come up later than this one."""
 
     async def speak(
-        self, text: str, *, voice: str = "", speed: float = 1.0
+        self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
     ) -> AsyncGenerator[Pcm, None]:
         if self._settings.voice and (not voice or voice in OPENAI_VOICES):
             voice = self._settings.voice
@@ -48,28 +60,73 @@ class HttpTextToSpeech:
         body |= {"voice": voice or "alloy", "response_format": "pcm"}
         if speed != 1.0:
             body["speed"] = speed
-        async with (
-            self._server.post("audio/speech", json=body) as answer,
-            aclosing(_samples(answer, self._settings.sample_rate)) as samples,
-        ):
-            async for pcm in samples:
-                yield pcm
+        if self._settings.words == "sse":
+            body["stream_format"] = "sse"
+        async with self._server.post(self._path, json=body) as answer:
+            rate = self._settings.sample_rate
+            if self._settings.words:
+                pieces = _told(answer, on_words)
+            else:
+                rate = _rate(answer, rate)
+                pieces = answer.pieces()
+            async with aclosing(_samples(pieces, rate)) as samples:
+                async for pcm in samples:
+                    yield pcm
 
     async def close(self) -> None:
         await self._server.close()
 
 
-async def _samples(answer: Answer, sample_rate: int) -> AsyncGenerator[Pcm, None]:
+def _rate(answer: Answer, sample_rate: int) -> int:
+    """Of sound; `sample_rate` if the answer does not say. Raises BackendError if it is none."""
     kind, params = media_type(answer.content_type)
     if kind.startswith(("text/", "application/json")):
         raise BackendError(f"the voice sent {kind}, not sound")
-    known = kind in ("audio/pcm", "audio/l16", "application/octet-stream", "audio/wav", "")
-    if not known and not kind.startswith("audio/x-"):
+    if kind not in SOUND and not kind.startswith("audio/x-"):
         raise BackendError(f"the voice sent {kind}; response_format pcm is needed")
-    rate = int(params["rate"]) if params.get("rate", "").isdigit() else sample_rate
+    return int(params["rate"]) if params.get("rate", "").isdigit() else sample_rate
+
+
+class _Stamp(msgspec.Struct):
+    word: str = ""
+    start_time: float = 0.0
+    end_time: float = 0.0
+
+
+class _Event(msgspec.Struct):
+    audio: bytes = b""
+    """Base64."""
+    timestamps: list[_Stamp] | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+async def _told(answer: Answer, on_words: OnWords | None) -> AsyncGenerator[bytes, None]:
+    """The sound of an answer in events; its words go to `on_words` before it. Raises
+    BackendError."""
+    kind, _ = media_type(answer.content_type)
+    if kind not in EVENTS:
+        raise BackendError(f"the voice sent {kind} and no words")
+    async with aclosing(answer.lines()) as lines:
+        async for line in lines:
+            data = line.removeprefix("data:").strip()
+            if not data.startswith("{"):
+                continue
+            try:
+                event = msgspec.json.decode(data, type=_Event)
+            except msgspec.MsgspecError as error:
+                raise BackendError("the voice sent what is no speech event") from error
+            if bytes(event.error) != b"null":
+                raise BackendError("the voice failed")
+            if event.timestamps and on_words is not None:
+                on_words([Word(s.word, s.start_time, s.end_time) for s in event.timestamps])
+            if event.audio:
+                yield event.audio
+
+
+async def _samples(octets: AsyncGenerator[bytes, None], rate: int) -> AsyncGenerator[Pcm, None]:
     resampler: Resampler | None = None
     rest = b""
-    async with aclosing(answer.pieces()) as pieces:
+    async with aclosing(octets) as pieces:
         async for piece in pieces:
             data = rest + piece
             if resampler is None:

@@ -25,6 +25,7 @@ from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.cascade.stt import Hints, Wanted
+from bridge.backends.cascade.tts import OnWords
 from bridge.errors import BackendError
 from bridge.ids import ItemId, ResponseId
 from tests.backends.cascade.caller import (
@@ -160,7 +161,7 @@ class Broken:
         raise BackendError("the recogniser failed")
 
     async def speak(
-        self, text: str, *, voice: str = "", speed: float = 1.0
+        self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
     ) -> AsyncGenerator[Pcm, None]:
         raise BackendError("the voice failed")
         yield np.empty(0, np.int16)

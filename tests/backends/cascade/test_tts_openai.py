@@ -10,6 +10,7 @@ import pytest
 
 from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.settings import TtsSettings
+from bridge.backends.cascade.tts import Word
 from bridge.backends.cascade.tts_openai import HttpTextToSpeech
 from bridge.errors import BackendError
 from tests.peers.models import CHARACTER_S, TONE_HZ, Fault, ModelServers
@@ -124,3 +125,37 @@ def test_a_failure_says_what_happened(fault: Fault, message: str) -> None:
         server.knobs.faults["speech"].append(fault)
         with pytest.raises(BackendError, match=message):
             sound_of(server, settings={"timeout_s": 0.5})
+
+
+@pytest.mark.parametrize("how", ["sse", "captioned_speech"])
+def test_a_voice_tells_when_it_speaks_each_word(how: str) -> None:
+    words: list[Word] = []
+
+    with ModelServers() as server:
+        server.knobs.word_s = lambda word: len(word) / 20
+        sound = sound_of(server, settings={"words": how}, on_words=words.extend)
+        (asked,) = server.asked
+    assert asked.fields.get("stream_format") == ("sse" if how == "sse" else None)
+    said = [word for word in words if word.text != "."]
+    assert [word.text for word in said] == TEXT.rstrip(".").split()
+    for word in said:
+        begin, end = (round(at * MODEL_RATE) for at in (word.begin_s, word.end_s))
+        assert np.abs(sound[begin : begin + 100]).max() > 1000
+        assert np.abs(sound[end + 1 : end + 100]).max() == 0
+
+
+@pytest.mark.parametrize("how", ["sse", "captioned_speech"])
+def test_words_may_be_left_untold(how: str) -> None:
+    with ModelServers() as server:
+        server.knobs.timestamps = False
+        sound = sound_of(server, settings={"words": how}, on_words=pytest.fail)
+    assert len(sound) / MODEL_RATE == pytest.approx(CHARACTER_S * len(TEXT), rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [Fault.BREAKS, Fault.BABBLES, Fault.REFUSES])
+@pytest.mark.parametrize("how", ["sse", "captioned_speech"])
+def test_a_voice_with_words_that_fails_says_so(how: str, kind: str) -> None:
+    with ModelServers() as server:
+        server.knobs.faults["speech"].append(Fault(kind))
+        with pytest.raises(BackendError):
+            sound_of(server, settings={"words": how})

@@ -43,6 +43,7 @@ class Trunk(Section):
     registrar: str = ""
     codecs: list[CodecName] = []
     srtp: Literal["off", "optional", "required", "dtls"] = "off"
+    late_offer: bool = False
     digest: Digest = Digest()
     header_in: list[str] = ["*"]
     header_out: dict[str, str] = {}

@@ -69,6 +69,7 @@ def call_policy(config: Config, now: Callable[[], float], *, any_nonce: bool = F
             credentials=_credentials(trunk),
             codecs=tuple(trunk.codecs),
             srtp=trunk.srtp,
+            late_offer=trunk.late_offer,
             users=trunk.digest.users,
             realm=trunk.digest.realm,
             algorithms=tuple(trunk.digest.algorithms),

@@ -168,6 +168,7 @@ class CallPolicy:
             trunk=trunk.name,
             codecs=trunk.codecs,
             srtp=trunk.srtp,
+            late_offer=trunk.late_offer,
             allow_insecure_keys=self._insecure_keys,
             trusted=True,
             header_in=trunk.header_in,

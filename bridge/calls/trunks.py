@@ -51,6 +51,7 @@ class Trunk:
     codecs: tuple[str, ...] = ()
     """In the order we prefer; empty takes the service's."""
     srtp: Srtp = "off"
+    late_offer: bool = False
     users: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Names and passwords; with any, callers of this trunk must prove to be one of them."""
     realm: str = ""

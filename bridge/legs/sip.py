@@ -372,7 +372,7 @@ class SipLegs:
         if self._paths is None or terms.srtp == "off":
             return None
         wanted = terms.srtp == "dtls" or flow.transport in BROWSERS
-        return await self._paths.opened(offers=True) if wanted else None
+        return await self._paths.opened(offers=not terms.late_offer) if wanted else None
 
     async def _flows(self, target: SipUri) -> tuple[Flow, ...]:
         transports = self._transport.transports

@@ -20,6 +20,7 @@ from bridge.sip.events import (
     CallCancelled,
     CallConfirmed,
     CallEnded,
+    EarlyAnswer,
     Event,
     InfoReceived,
     OutgoingAnswered,
@@ -31,6 +32,7 @@ from bridge.sip.events import (
     UsageId,
 )
 from bridge.sip.info_dtmf import parse_info
+from bridge.sip.reliable import OPTION
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class LegTerms:
     srtp: SrtpPolicy = "off"
     allow_insecure_keys: bool = False
     trusted: bool = False
+    late_offer: bool = False
+    """Of calls that we make the callee makes the offer, and the ACK brings our answer."""
     header_in: tuple[str, ...] = ("*",)
 
 
@@ -112,7 +116,7 @@ class SipLeg:
         headers: Sequence[tuple[str, str]] = (),
         offer: bytes = b"",
     ) -> None:
-        """`offer` is the caller's, or empty when it is ours to make. Raises SdpError."""
+        """`offer` is the caller's, or empty when it is not there yet. Raises SdpError."""
         self.direction = direction
         self.listener: LegListener | None = None
         self.result: LegResult | None = None
@@ -125,8 +129,11 @@ class SipLeg:
         """The Contact of the far end, once it is known."""
         self.replaces: SipLeg | None = None
         """The leg whose place it is to take."""
-        self._offered = not offer
-        self.description = media.answer(offer) if offer else media.offer()
+        self._late = direction == "outbound" and terms.late_offer
+        self._offered = not (offer or self._late)
+        self.description = b""
+        if not self._late:
+            self.description = media.answer(offer) if offer else media.offer()
         media.on_digit = self._digit
         media.on_ready, media.on_lost = self._carry, self._lost
         self._confirmed_at: float | None = None
@@ -150,8 +157,16 @@ class SipLeg:
     # Verbs
 
     def ring(self) -> None:
-        self._phones.agent.provisional(self.usage, RINGING, self._phones.now())
+        # Who wants to acknowledge that it rings, and has made no offer, gets ours with it: the
+        # first reliable response must bring it (RFC 3262 section 5).
+        body = self.description if self._offered and self._acknowledges else b""
+        self._phones.agent.provisional(self.usage, RINGING, self._phones.now(), body=body)
         self._phones.kick()
+
+    @property
+    def _acknowledges(self) -> bool:
+        required = [value for name, value in self._headers if name.lower() == "require"]
+        return OPTION in ",".join(required).lower().replace(" ", "").split(",")
 
     async def answer(self) -> None:
         if self.direction == "inbound":
@@ -200,6 +215,8 @@ class SipLeg:
         match event:
             case CallConfirmed(_, body):
                 self._confirmed(body)
+            case EarlyAnswer(_, body):
+                self._answered_early(body)
             case CallCancelled():
                 self.finish("cancelled")
             case CallEnded(_, cause):
@@ -247,10 +264,26 @@ class SipLeg:
         elif self._confirmed_at is None:
             self._up()
 
-    def _answered(self, body: bytes) -> None:
-        """The callee took our call. An answer we cannot use ends it again."""
+    def _answered_early(self, body: bytes) -> None:
+        """The PRACK brought the answer to our offer; nobody has taken the call yet."""
+        self._offered = False
         try:
             self.media.accept(body)
+        except SdpError as error:
+            log.warning("answer in PRACK not usable", extra={"why": error.message})
+            self._phones.agent.reject(self.usage, error.sip_status, self._phones.now())
+            self.finish("no_media")
+            self._phones.kick()
+
+    def _answered(self, body: bytes) -> None:
+        """The callee took our call. A description we cannot use ends it again."""
+        try:
+            if self._late:
+                self.description = self.media.answer(body)
+                now = self._phones.now()
+                self._phones.agent.acknowledge_offer(self.usage, self.description, now)
+            else:
+                self.media.accept(body)
         except SdpError as error:
             log.warning("answer not usable", extra={"why": error.message})
             self._give_up("no_media")

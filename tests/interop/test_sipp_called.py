@@ -188,6 +188,16 @@ def test_a_redirection_is_told(service: Service, tmp_path: Path, status: str) ->
         assert ended["sip_status"] == int(status[:3])
 
 
+@pytest.mark.matrix(21, peer="sipp")
+def test_the_callee_makes_the_offer(tmp_path: Path) -> None:
+    call = Scenario().receive("INVITE", "Content-Length: *0")
+    call.reply("200 OK", sdp(), retransmits=True).receive("ACK", "m=audio [1-9]")
+    with calling(late_offer=True) as service, playing(call.answer_bye(), tmp_path) as phone:
+        call_id = dial(service, f"sip:bob@127.0.0.1:{phone.port}")
+        until(service, call_id, in_state("active"))
+        post(service, call_id, "hangup")
+
+
 @pytest.mark.matrix(34, peer="sipp")
 def test_cancel_waits_for_the_first_response(service: Service, tmp_path: Path) -> None:
     call = Scenario().receive_invite().pause(800).reply("180 Ringing").receive("CANCEL").reply()

@@ -214,8 +214,12 @@ def reliable_ringing() -> Scenario:
 
 @case(45)
 def reliable_ringing_without_an_offer() -> Scenario:
+    """The first reliable response brings our offer, and the PRACK the answer."""
     call = Scenario().invite("", ["Require: 100rel"]).expect(100, optional=True)
-    return call.expect(200, "m=audio [1-9]").ack(sdp()).bye()
+    told = "Require: 100rel", "m=audio [1-9]"
+    call.expect(180, *told, early=True, capture=("rseq", "RSeq: *([0-9]+)"))
+    call.request("PRACK", sdp(), ["RAck: [$rseq] 1 INVITE"]).expect(200)
+    return call.expect(200, "CSeq: 1 INVITE.*Content-Length: *0").ack().bye()
 
 
 @case(47)

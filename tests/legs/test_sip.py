@@ -8,7 +8,7 @@ import pytest
 from bridge.audio.codecs import PCMA, PCMU
 from bridge.rtp.packet import RtpPacket
 from bridge.sdp.description import SessionDescription
-from bridge.sip.message import Response
+from bridge.sip.message import Request, Response
 from tests import virtual
 from tests.backends.puppet import tone
 from tests.legs.exchange import Exchange, Handset, sdp
@@ -38,7 +38,7 @@ def play(
     virtual.run(main(), patience_s=0.002)
 
 
-def audio_line(response: Response) -> tuple[int, tuple[str, ...]]:
+def audio_line(response: Request | Response) -> tuple[int, tuple[str, ...]]:
     (media,) = SessionDescription.parse(response.body.decode()).media
     return media.port, tuple(media.formats)
 

@@ -72,6 +72,15 @@ class Concealment:
         """A gap is open."""
         return self._at > 0
 
+    @property
+    def faded(self) -> bool:
+        """What conceals an open gap is silence from now on."""
+        return self._at >= self._gone
+
+    def rest(self, samples: int) -> None:
+        """As `conceal` once it has faded, for who has silence of his own."""
+        self._at += samples
+
     def conceal(self, history: Pcm, samples: int) -> Pcm:
         """The next `samples` of a gap; `history`, what was heard before, matters as it opens."""
         if not self.active:

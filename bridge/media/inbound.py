@@ -24,6 +24,7 @@ from bridge.audio.resample import ResamplerBank
 from bridge.audio.stretch import join_shorter
 from bridge.media.jitter import JitterBuffer, Lost
 
+NOTHING: Pcm = np.empty(0, np.int16)
 G711_FRAME = 160  # octets, which are samples
 G711_RATE = 8000
 MAX_OCTETS = 1600  # 200 ms: nobody sends longer packets, and junk may be 64 KiB
@@ -96,10 +97,16 @@ class G711Inbound:
 
     def _conceal(self, lost: Lost) -> bytes:
         self.concealed += 1
-        if lost.muted:
-            self._plc.end()
+        plc = self._plc
+        if lost.muted or plc.faded:
+            # After a standstill of ours there are thousands of such frames, and no time.
+            if lost.muted:
+                plc.end()
+            else:
+                plc.rest(lost.duration)
             return (self.silence * (lost.duration // G711_FRAME + 1))[: lost.duration]
-        return self._encode(self._plc.conceal(self._history(), lost.duration)).tobytes()
+        history = NOTHING if plc.active else self._history()
+        return self._encode(plc.conceal(history, lost.duration)).tobytes()
 
     def _mend(self, octets: bytes) -> bytes:
         """The packet after a gap, or before one that is merged with it."""

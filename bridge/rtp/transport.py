@@ -19,6 +19,12 @@ MAX_PER_POLL = 32
 """Datagrams read from one port per poll, so that a flood at one call does not delay the rest. They
 are read in turn, one of each port: asking a port whether it has more costs as much as reading."""
 
+PER_S = 200
+"""So many more for each second since the poll before: what waited out a standstill of ours is not
+lost, and twice what any codec sends."""
+
+MAX_STANDSTILL_S = 4.0
+
 DATAGRAM_SIZE = 4096
 EXPEDITED_FORWARDING = 0xB8  # DSCP 46 (RFC 3246)
 MAX_BIND_FAILURES = 64
@@ -218,6 +224,7 @@ class RtpPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._polled_at = 0.0
         self._reads: dict[int, Callable[[float], bool]] = {}
 
     def add(self, rtp_socket: RtpSocket) -> None:
@@ -244,10 +251,12 @@ class RtpPoller:
         return self._epoll.fileno()
 
     def poll(self, now: float) -> int:
-        """Read everything pending, MAX_PER_POLL of one port; how many datagrams that were. A
+        """Read everything pending, up to MAX_PER_POLL of one port; how many datagrams that were. A
         callback may close any socket."""
         reads, count = self._reads, 0
-        for _ in range(MAX_PER_POLL):
+        stood_still = min(now - self._polled_at, MAX_STANDSTILL_S)
+        self._polled_at = now
+        for _ in range(MAX_PER_POLL + int(stood_still * PER_S)):
             if not reads:
                 break
             ready = self._epoll.poll(0, len(reads))

@@ -54,6 +54,17 @@ def test_pieces_of_a_gap_are_the_gap() -> None:
     assert (np.concatenate(pieces) == whole).all()
 
 
+def test_who_knows_that_a_gap_is_silent_need_not_ask() -> None:
+    sound = voice(131, 8000)
+    asked, rested = Concealment(8000), Concealment(8000)
+    while not rested.faded:
+        assert (asked.conceal(sound, 80) == rested.conceal(sound, 80)).all()
+    assert not asked.conceal(sound, 160).any()
+    rested.rest(160)
+    assert (asked.resume(sound) == rested.resume(sound)).all()
+    assert not rested.faded
+
+
 def test_a_long_gap_fades_to_nothing() -> None:
     made_up = Concealment(8000).conceal(voice(100, 8000), 800)
     gone = int(8000 * GONE_S)

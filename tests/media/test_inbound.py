@@ -192,6 +192,18 @@ def test_opus_of_any_frame_size_comes_in_whole_frames(frame_ms: int) -> None:
     inbound.close()
 
 
+@pytest.mark.parametrize("codec", [PCMU, PCMA], ids=lambda codec: codec.name)
+def test_a_standstill_is_concealed_until_it_has_faded(codec: Codec) -> None:
+    line = Line(codec)
+    for number in range(10):
+        line.tick(number)
+    gap = np.concatenate([frame for _ in range(20) for frame in line.tick()])
+    assert rms(gap[:480]) > 1000
+    assert np.abs(gap[-480 * 8 :]).max() <= 8  # no octet of A-law is zero
+    line.tick(30)
+    assert rms(np.concatenate(line.tick(31))) == pytest.approx(rms(TONE_24K), rel=0.05)
+
+
 def test_lost_opus_is_concealed_in_place() -> None:
     inbound = OpusInbound()
     pcm = heard_opus(inbound, 20, frozenset({30, 50, 51}))

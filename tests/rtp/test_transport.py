@@ -184,6 +184,19 @@ def test_one_flooded_port_does_not_starve_the_others(
     assert poller.poll(0.04) == 0
 
 
+def test_what_waited_out_a_standstill_of_ours_is_read_at_once(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.remote = peer.getsockname()
+    poller.add(ours)
+    assert poller.poll(1.0) == 0
+    for number in range(100):
+        peer.sendto(rtp(number), ours.address)
+    wait_readable(ours)
+    assert poller.poll(3.0) == 100
+
+
 def test_sending_never_raises(open_socket: Callable[[], RtpSocket]) -> None:
     ours = open_socket()
     ours.send(rtp())

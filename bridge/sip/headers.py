@@ -97,10 +97,6 @@ class Headers:
     def added(self, name: str, value: str) -> "Headers":
         return Headers((*self._items, (name, value)))
 
-    def prepended(self, name: str, value: str) -> "Headers":
-        """With a new first line: our Via goes on top."""
-        return Headers(((name, value), *self._items))
-
     def without(self, name: str) -> "Headers":
         key = canonical_name(name)
         return Headers(item for item in self._items if canonical_name(item[0]) != key)

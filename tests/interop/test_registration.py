@@ -93,7 +93,7 @@ class Extension:
         branch = f"z9hG4bK{random.getrandbits(64):016x}"
         host, port = self.transport.endpoints[flow.transport]
         via = f"SIP/2.0/{flow.transport.upper()} {host}:{port};rport;branch={branch}"
-        headers = request.headers.prepended("Via", via)
+        headers = Headers([("Via", via), *request.headers])
         self._outbox.append((flow, bytes(replace(request, headers=headers))))
 
     def ask_for_ourselves(self) -> None:

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 from bridge.sip.auth import Authorization, Challenge, Credentials
-from bridge.sip.message import Request, Response, make_response, parse_message
+from bridge.sip.message import Headers, Request, Response, make_response, parse_message
 from bridge.sip.register import (
     Output,
     Registered,
@@ -27,9 +27,8 @@ def make(config: RegistrationConfig = CONFIG) -> Registration:
 
 def reply(sent: Request, status: int, *headers: tuple[str, str]) -> Response:
     """Through the wire format, as an owner's transport would give it a Via."""
-    with_via = replace(
-        sent, headers=sent.headers.prepended("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx")
-    )
+    via = "Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx"
+    with_via = replace(sent, headers=Headers([via, *sent.headers]))
     response = parse_message(bytes(make_response(with_via, status, to_tag="t", headers=headers)))
     assert isinstance(response, Response)
     return response

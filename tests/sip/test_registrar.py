@@ -220,9 +220,8 @@ def test_with_our_own_registration() -> None:
         for output in registration.take():
             if isinstance(output, SendRegister):
                 via = "SIP/2.0/UDP 192.0.2.7:5070;branch=z9hG4bK1"
-                request = replace(
-                    output.request, headers=output.request.headers.prepended("Via", via)
-                )
+                headers = Headers([("Via", via), *output.request.headers])
+                request = replace(output.request, headers=headers)
                 registration.receive(office.answer(request, UDP, now), now)
             elif isinstance(output, Registered):
                 granted += 1

@@ -41,6 +41,7 @@ from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.legs.webrtc_rungs import Rung, choose
+from bridge.media import apm
 from bridge.media.clock import ClockStats, MediaClock
 from bridge.media.comfort import comfort_noise
 from bridge.media.effort import EFFORT, LOOKED_AT
@@ -125,11 +126,13 @@ def _default_session(config: Config) -> SessionConfig:
         "type": "realtime",
         "model": model,
         "instructions": session.instructions,
-        "audio": {"output": {"voice": session.voice}},
+        "audio": {"output": {"voice": session.voice}, "input": {}},
     }
+    if session.noise_reduction != "off":
+        wanted["audio"]["input"]["noise_reduction"] = {"type": session.noise_reduction}
     if session.backend == "cascade":
         stt = config.cascade.stt
-        wanted["audio"]["input"] = {"transcription": {"model": stt.model or stt.kind}}
+        wanted["audio"]["input"]["transcription"] = {"model": stt.model or stt.kind}
     return SessionConfig.create(wanted, defaults=None)
 
 
@@ -266,6 +269,7 @@ def _switchboard(
             greeting=config.session.greeting,
             strict_voice=config.session.voice_changes == "strict",
             tool_servers=McpServers(config.tools.mcp_hosts).open,
+            cleaning=_cleaning(config),
         ),
         webhooks=webhooks,
         policy=policy,
@@ -283,6 +287,14 @@ def _switchboard(
         board.recorder = recorder if every_call else None
         stack.callback(recorder.close)
     return board
+
+
+def _cleaning(config: Config) -> apm.Wanted:
+    """What every call is wanted, loaded before there is one. Raises ConfigError."""
+    always = apm.Wanted(level=config.apm.gain_control, echo=config.apm.echo_control)
+    if always != apm.NOTHING:
+        apm.load()
+    return always
 
 
 def _listen(config: Config) -> socket.socket:

@@ -123,6 +123,7 @@ class Session(Section):
     voice: str = "alloy"
     greeting: str = ""
     voice_changes: Literal["lenient", "strict"] = "lenient"
+    noise_reduction: Literal["off", "near_field", "far_field"] = "off"
     max_duration_s: Annotated[int, Field(ge=1)] = 3600
 
 
@@ -176,6 +177,11 @@ class Cascade(Section):
     @classmethod
     def _kind_alone(cls, value: object) -> object:
         return {"kind": value} if isinstance(value, str) else value
+
+
+class Apm(Section):
+    echo_control: bool = False
+    gain_control: bool = False
 
 
 class Upstream(Section):
@@ -232,6 +238,7 @@ class Config(Section):
     webhooks: Webhooks = Webhooks()
     session: Session = Session()
     cascade: Cascade = Cascade()
+    apm: Apm = Apm()
     upstream: Upstream = Upstream()
     tools: Tools = Tools()
     limits: Limits = Limits()

@@ -29,6 +29,8 @@ class Capabilities:
     """Has something to say before the caller does, without being told what."""
     loops_audio: bool = False
     """Emits LoopAudio for what it hears, outside any response."""
+    hears_cleaned: bool = False
+    """Has no noise reduction of its own: what a session asks for is done before it hears."""
     answers_turns: bool = False
     """Begins the response to a turn itself, and tells by ResponseBegun."""
     max_input_tokens: int = 28_672

@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, CallNotFound, ConflictError, OverloadedEr
 from bridge.ids import CallId, SessionId, new_call_id, new_id
 from bridge.legs.base import Leg
 from bridge.legs.sip_leg import SipLeg
+from bridge.media.apm import NOTHING, Wanted
 from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.listener import SessionListener
@@ -50,6 +51,7 @@ class Defaults:
     greeting: str = ""
     strict_voice: bool = False
     tool_servers: Opener = no_servers
+    cleaning: Wanted = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,7 @@ class Switchboard:
                 greeting=self._defaults.greeting,
                 strict_voice=self._defaults.strict_voice,
                 tool_servers=self._defaults.tool_servers,
+                cleaning=self._defaults.cleaning,
             ),
             unix_time=self.unix_time,
             listener=listener,

@@ -2,7 +2,10 @@
 
 from typing import Protocol
 
+from bridge.audio.tones import sine
 from bridge.backends.base import BackendEvent, Pcm, SpeechStarted, SpeechStopped
+
+RECORD_TONE = sine(1000, 0.4)
 
 
 class Hearer(Protocol):

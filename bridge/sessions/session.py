@@ -16,11 +16,11 @@ from typing import Any, assert_never
 import msgspec
 
 from bridge import metrics
-from bridge.audio.tones import sine
 from bridge.backends import base
 from bridge.backends.tools import Opener, ToolServer, no_servers
 from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
+from bridge.media.apm import NOTHING, Wanted
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
 from bridge.realtime.options import CALL_TOOLS
@@ -28,6 +28,7 @@ from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.barge_in import BargeIns
 from bridge.sessions.call_tools import CallTools
+from bridge.sessions.cleaning import Cleaning
 from bridge.sessions.clients import (
     GOING_AWAY,
     NORMAL,
@@ -37,7 +38,7 @@ from bridge.sessions.clients import (
     SidebandClient,
 )
 from bridge.sessions.digits import press
-from bridge.sessions.diversion import Diversion
+from bridge.sessions.diversion import RECORD_TONE, Diversion
 from bridge.sessions.last_word import LastWord
 from bridge.sessions.line import Line
 from bridge.sessions.listener import SessionListener
@@ -48,8 +49,6 @@ from bridge.sessions.wire_audio import g711
 log = logging.getLogger(__name__)
 
 SAYS_AT_MOST_S = 60.0
-
-RECORD_TONE = sine(1000, 0.4)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -64,6 +63,7 @@ class Terms:
     greeting: str = ""
     strict_voice: bool = False
     tool_servers: Opener = no_servers
+    cleaning: Wanted = NOTHING
 
 
 class Session:
@@ -111,6 +111,8 @@ class Session:
         )
         self._last_word = LastWord(self._loop)
         self._diversion = Diversion()
+        self._cleaning = Cleaning(backend, terms.cleaning)
+        self._cleaning.configure(config.noise_reduction)
         self._carrying = False
         self._said = asyncio.Event()
         self._closing = False
@@ -151,8 +153,7 @@ class Session:
         stream.playout.on_started = self._playback_started
         stream.playout.on_finished = self._playback_finished
         stream.on_coded = base.coded_to(self._backend)
-        if isinstance(self._backend, base.HearsItself):
-            stream.playout.on_read = self._backend.played
+        stream.playout.on_read = self._cleaning.on_read
 
     # Clients
 
@@ -191,6 +192,7 @@ class Session:
 
     def _from_caller(self, pcm: base.Pcm) -> None:
         self._barge_ins.hear(len(pcm))
+        pcm = self._cleaning.hear(pcm)
         now = self._loop.time()
         if self._stream is not None:
             self._line.heard(now, self._stream)
@@ -429,6 +431,7 @@ class Session:
             case wanted.Transcribe(item_id, pcm):
                 self._backend.transcribe(item_id, pcm)
             case wanted.ConfigChanged():
+                self._cleaning.configure(self.config.noise_reduction)
                 self._backend.configure(self._server.model_session)
             case _:
                 assert_never(output)
@@ -493,3 +496,4 @@ class Session:
         self._stream = None
         self.listener = SessionListener()
         self._barge_ins.close()
+        self._cleaning.close()

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Any
 
-from livekit import rtc  # type: ignore[import-not-found]
-from livekit.agents import Agent, AgentSession, function_tool  # type: ignore[import-not-found]
-from livekit.agents.voice import io  # type: ignore[import-not-found]
-from livekit.plugins import openai  # type: ignore[import-not-found]
+from livekit import rtc
+from livekit.agents import Agent, AgentSession, function_tool
+from livekit.agents.voice import io
+from livekit.plugins import openai
 
 from tests.interop.sdk.clients.script import INPUT_RATE, Watch, paced, passed, speech
 

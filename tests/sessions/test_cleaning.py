@@ -1,0 +1,68 @@
+import numpy as np
+
+from bridge.audio.frames import MODEL_FRAME, Pcm
+from bridge.backends.base import Capabilities
+from bridge.media import apm
+from bridge.sessions.cleaning import Cleaning
+from tests.backends.puppet import Puppet
+
+HISS = np.random.default_rng(4).normal(0, 300, 200 * MODEL_FRAME).astype(np.int16)
+NEAR = {"type": "near_field"}
+
+
+class Listens(Puppet):
+    def __init__(self, *, hears_cleaned: bool = True) -> None:
+        super().__init__(capabilities=Capabilities(hears_cleaned=hears_cleaned))
+        self.told = 0
+
+    def played(self, pcm: Pcm, /) -> None:
+        self.told += 1
+
+
+def changed(cleaning: Cleaning) -> bool:
+    """Whether the model hears something else than was said."""
+    frames = HISS.reshape(-1, MODEL_FRAME)
+    return any(cleaning.hear(frame) is not frame for frame in frames)
+
+
+def test_a_session_that_does_not_ask_hears_the_very_frames() -> None:
+    cleaning = Cleaning(Listens(), apm.NOTHING)
+    cleaning.configure(None)
+    assert not changed(cleaning)
+
+
+def test_a_session_may_ask_and_take_it_back() -> None:
+    apm.load()
+    cleaning = Cleaning(Listens(), apm.NOTHING)
+    cleaning.configure(NEAR)
+    assert changed(cleaning)
+    cleaning.configure(None)
+    assert not changed(cleaning)
+    cleaning.configure(NEAR)
+    cleaning.close()
+    assert not changed(cleaning)
+
+
+def test_a_model_with_a_noise_reduction_of_its_own_is_left_to_it() -> None:
+    apm.load()
+    cleaning = Cleaning(Listens(hears_cleaned=False), apm.NOTHING)
+    cleaning.configure(NEAR)
+    assert not changed(cleaning)
+
+
+def test_every_call_may_have_its_echo_cancelled() -> None:
+    apm.load()
+    backend = Listens()
+    cleaning = Cleaning(backend, apm.Wanted(echo=True))
+    cleaning.configure(None)
+    assert cleaning.on_read is not None
+    left = []
+    for frame in HISS.reshape(-1, MODEL_FRAME):
+        cleaning.on_read(20 * frame)
+        left.append(np.abs(cleaning.hear(2 * frame)).mean())
+    assert np.mean(left[-50:]) < np.abs(2 * HISS).mean() / 4
+    assert backend.told == 200
+
+
+def test_nobody_is_told_of_what_is_played_who_does_not_listen() -> None:
+    assert Cleaning(Puppet(), apm.NOTHING).on_read is None

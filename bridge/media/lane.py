@@ -104,12 +104,13 @@ class G711Lane:
             self._put_verbatim()
         if missed:
             starting = list(self.streams)
-        self._sequence_numbers += 1
-        self._timestamps += G711_FRAME * (1 + missed)
+        # The lowest rows are taken first.
+        used = max(self.streams) + 1
+        self._sequence_numbers[:used] += 1
+        self._timestamps[:used] += G711_FRAME * (1 + missed)
         if starting:
             self._types[starting] |= MARKER
-        # The lowest rows are taken first.
-        octets = self._packets[: max(self.streams) + 1].tobytes()
+        octets = self._packets[:used].tobytes()
         if starting:
             self._types[starting] &= ~MARKER & 0xFF
         self._send(octets)

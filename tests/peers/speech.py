@@ -16,12 +16,14 @@ def _directory() -> Path:
 
 
 @cache
-def wav(text: str, *, rate: int = 8000, voice: str = "en-gb") -> Path:
-    """A mono WAV of 16 bit, peaks at -6 dBFS, without silence around the words."""
+def wav(text: str, *, rate: int = 8000, voice: str = "en-gb", speed: int = 150) -> Path:
+    """A mono WAV of 16 bit, peaks at -6 dBFS, without silence around the words; `speed` is words in
+    a minute."""
     name = "".join(c if c.isalnum() else "_" for c in text[:40])
-    path = _directory() / f"{name}-{rate}-{voice}.wav"
+    path = _directory() / f"{name}-{rate}-{voice}-{speed}.wav"
     raw = path.with_suffix(".raw.wav")
-    subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "-w", str(raw), text], check=True)
+    spoken = ["-v", voice, "-s", str(speed), "-w", str(raw), text]
+    subprocess.run(["espeak-ng", *spoken], check=True)
     trim = ["silence", "1", "0.01", "0.5%", "reverse", "silence", "1", "0.01", "0.5%", "reverse"]
     effects = [*trim, "highpass", "100", "rate", "-v", str(rate), "norm", "-6"]
     command = ["sox", "-D", str(raw), "-b", "16", "-c", "1", str(path), *effects]
@@ -34,8 +36,10 @@ def read(path: Path) -> NDArray[np.int16]:
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)
 
 
-def samples(text: str, *, rate: int = 8000, voice: str = "en-gb") -> NDArray[np.int16]:
-    return read(wav(text, rate=rate, voice=voice))
+def samples(
+    text: str, *, rate: int = 8000, voice: str = "en-gb", speed: int = 150
+) -> NDArray[np.int16]:
+    return read(wav(text, rate=rate, voice=voice, speed=speed))
 
 
 def script(rate: int, *parts: tuple[float, str]) -> NDArray[np.int16]:

@@ -47,9 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         say(config, f"left out for want of peers: {named}; scripts/install-peers")
     if missing.keys() & venvs.HEAVY:
         say(config, "  pipecat, livekit and gllm: scripts/install-peers --all")
-    needed = missing.keys() - venvs.HEAVY
-    if needed and REQUIRED:
-        raise pytest.UsageError(f"missing peers: {', '.join(needed)}; run scripts/install-peers")
+    if missing and REQUIRED:
+        raise pytest.UsageError(f"missing peers: {', '.join(missing)}; scripts/install-peers --all")
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

@@ -5,6 +5,8 @@
 
 import { chromium } from "playwright-core";
 
+import { ear } from "./ear.mjs";
+
 const wanted = JSON.parse(process.argv[2]);
 const WAIT_MS = 25_000;
 
@@ -13,19 +15,10 @@ function observe() {
   const seen = (window.seen = { states: [], messages: [], levels: [], stats: [] });
   const now = () => performance.timeOrigin + performance.now();
 
-  async function listen(track) {
-    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
-    for (let read; !(read = await reader.read()).done; ) {
-      const sound = read.value;
-      const samples = new Float32Array(sound.numberOfFrames);
-      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
-      let power = 0;
-      for (const sample of samples) power += sample * sample;
-      const rms = Math.round(Math.sqrt(power / samples.length) * 32768);
-      seen.levels.push([now(), (1000 * samples.length) / sound.sampleRate, rms]);
-      sound.close();
-    }
-  }
+  const listen = (track) =>
+    hear(track, (samples, rate) => {
+      seen.levels.push([now(), (1000 * samples.length) / rate, loudness(samples)]);
+    });
 
   async function measure(peer) {
     const at = now();
@@ -120,6 +113,7 @@ try {
   page.on("request", (request) => {
     if (!request.url().startsWith(wanted.url)) faults.push(`asked ${request.url()}`);
   });
+  await page.addInitScript(ear);
   await page.addInitScript(observe);
   await page.goto(wanted.url);
   await page.getByText("connected", { exact: true }).waitFor();

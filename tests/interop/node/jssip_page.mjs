@@ -10,6 +10,7 @@
 import { chromium } from "playwright-core";
 
 import { bundle } from "./bundle.mjs";
+import { ear } from "./ear.mjs";
 
 const wanted = JSON.parse(process.argv[2]);
 const WAIT_MS = 10_000;
@@ -27,25 +28,14 @@ function phone(wanted) {
   let calls = 0;
 
   // Loudness and frequency of each 10 ms that come out.
-  async function listen(call, track) {
+  function listen(call, track) {
     // What nobody plays is not decoded.
     Object.assign(new Audio(), { srcObject: new MediaStream([track]), autoplay: true });
-    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
-    for (let read; !(read = await reader.read()).done; ) {
-      const sound = read.value;
-      const samples = new Float32Array(sound.numberOfFrames);
-      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
-      let power = 0;
-      let crossings = 0;
-      samples.forEach((sample, i) => {
-        power += sample * sample;
-        if (i && sample < 0 !== samples[i - 1] < 0) crossings += 1;
-      });
-      const rms = Math.round(Math.sqrt(power / samples.length) * 32768);
-      const hz = (crossings * sound.sampleRate) / samples.length / 2;
-      seen.blocks.push([now(), call, rms, Math.round(hz)]);
-      sound.close();
-    }
+    return hear(track, (samples, rate) => {
+      const crossings = samples.filter((sample, i) => i && sample < 0 !== samples[i - 1] < 0).length;
+      const hz = (crossings * rate) / samples.length / 2;
+      seen.blocks.push([now(), call, loudness(samples), Math.round(hz)]);
+    });
   }
 
   function watch(session) {
@@ -176,6 +166,7 @@ try {
   );
   await page.goto(`${wanted.origin}/`);
   await page.evaluate(bundle("jssip", "JsSIP"));
+  await page.evaluate(ear);
   await page.evaluate(phone, wanted);
   const over = new Promise((_, reject) => setTimeout(() => reject(new Error("too long")), 3 * WAIT_MS).unref());
   await Promise.race([page.evaluate(() => window.play()), over]).catch((error) => faults.push(String(error)));

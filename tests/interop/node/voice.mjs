@@ -7,26 +7,22 @@
 import { writeFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
+import { ear } from "./ear.mjs";
+
 const wanted = JSON.parse(process.argv[2]);
 
 async function call({ url, codec, seconds }) {
   let chunks = [];
   let rate = 0;
-  async function listen(track) {
-    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
-    for (let read; !(read = await reader.read()).done; ) {
-      const sound = read.value;
-      if (sound.sampleRate !== rate) {
+  const listen = (track) =>
+    hear(track, (samples, now) => {
+      if (now !== rate) {
         // That of the codec, once something has come.
         chunks = [];
-        rate = sound.sampleRate;
+        rate = now;
       }
-      const samples = new Float32Array(sound.numberOfFrames);
-      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
-      sound.close();
       chunks.push(Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
-    }
-  }
+    });
 
   const peer = new RTCPeerConnection();
   const connected = new Promise((done, fail) => {
@@ -94,6 +90,7 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(new URL("/", wanted.url).href);
+  await page.evaluate(ear);
   const { heard, ...told } = await page.evaluate(call, wanted);
   writeFileSync(wanted.heard, Buffer.from(heard, "base64"));
   console.log(JSON.stringify(told));

@@ -86,7 +86,7 @@ def test_a_phone_as_it_comes(tmp_path: Path) -> None:
         phone.command(f"call sip:agent@127.0.0.1:{service.sip_port}")
         call_id = one_call(service)["id"]
         phone.command(f"play {words}")
-        until(service, call_id, both_ways)
+        until(service, call_id, both_ways, 20)
         phone.command("terminate all")
         ended = until(service, call_id, in_state("ended"))
     assert (ended["end_reason"], ended["media"]["sent"]["lost"]) == ("remote_hangup", 0)

@@ -217,12 +217,13 @@ class CascadeBackend:
         turn = self._turn
         words = ""
         try:
-            words = await self._recognise(heard)
+            recognised = await self._recognise(heard)
         except BridgeError as error:
             self._send(TranscriptFailed(heard.item_id, error.message))
         else:
-            length_s = len(heard.pcm) / MODEL_RATE
-            self._send(TranscriptCompleted(heard.item_id, words, length_s, weights([words])))
+            # Nothing but str itself goes into JSON.
+            words, length_s = str(recognised), len(heard.pcm) / MODEL_RATE
+            self._send(TranscriptCompleted(heard.item_id, words, length_s, weights([recognised])))
         finally:
             if turn is not None and turn.heard_at is None:
                 turn.heard_at = time.monotonic()

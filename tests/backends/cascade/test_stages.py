@@ -77,6 +77,7 @@ def test_a_turn_is_heard_answered_and_timed() -> None:
         heard = answer[0]
         assert isinstance(heard, TranscriptCompleted)
         assert heard.transcript == "what time do you open"
+        assert type(heard.transcript) is str
         assert text(answer) == "You said: what time do you open."
         usage = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
         assert answer[-1] == ResponseFinished(ResponseId("r"), None, usage)

@@ -79,7 +79,7 @@ class Conversation:
         # Read sooner there would be gaps, which nobody hears who listens in real time.
         async with asyncio.timeout(10):
             while True:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
                 if playout.buffered_ms >= seconds * 1000:
                     break
         for _ in range(round(seconds / FRAME_S)):

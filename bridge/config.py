@@ -128,10 +128,11 @@ class Session(Section):
 
 
 class Stt(Section):
-    kind: Literal["pocketsphinx", "openai", "openai-realtime"] = "pocketsphinx"
+    kind: Literal["pocketsphinx", "openai", "openai-realtime", "sherpa"] = "pocketsphinx"
     base_url: str = ""
     api_key: str = ""
     model: str = ""
+    family: str = ""
     language: str = ""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
     workers: Annotated[int, Field(ge=1)] = 1
@@ -146,10 +147,11 @@ class Llm(Section):
 
 
 class Tts(Section):
-    kind: Literal["espeak-ng", "openai"] = "espeak-ng"
+    kind: Literal["espeak-ng", "openai", "sherpa"] = "espeak-ng"
     base_url: str = ""
     api_key: str = ""
     model: str = ""
+    family: str = ""
     voice: str = ""
     sample_rate: Annotated[int, Field(ge=8000, le=48000)] = 24000
     words: Literal["", "sse", "captioned_speech"] = ""

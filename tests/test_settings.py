@@ -69,7 +69,7 @@ def test_a_part_of_the_cascade_may_be_its_kind_alone() -> None:
         ({"webhooks.url": "http://127.0.0.1/"}, "needs webhooks.secret"),
         ({"cascade.stt.kind": "openai"}, "needs cascade.stt.base_url"),
         ({"cascade.tts": "openai"}, "needs cascade.tts.base_url"),
-        ({"cascade.stt.kind": "chorus"}, "'pocketsphinx', 'openai' or 'openai-realtime'"),
+        ({"cascade.stt.kind": "chorus"}, "'pocketsphinx', 'openai', 'openai-realtime' or 'sherpa'"),
         ({"sip.trunks": {"a": {"register": True, "uri": "sip:b"}}}, "a.username and"),
         (
             {"sip.trunks": {"a": {"register": True, "username": "u", "uri": "sips:b"}}},

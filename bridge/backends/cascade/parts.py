@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from bridge.backends.base import Pcm
+from bridge.backends.cascade import sherpa
 from bridge.backends.cascade.ending import SmartTurn
 from bridge.backends.cascade.llm import ChatModel
 from bridge.backends.cascade.phrases import Phrases
@@ -86,6 +87,7 @@ def _make_stt(settings: SttSettings) -> SpeechToText:
         "pocketsphinx": lambda: PocketSphinx(settings.workers),
         "openai": lambda: HttpSpeechToText(settings),
         "openai-realtime": lambda: RealtimeSpeechToText(settings),
+        "sherpa": lambda: sherpa.recogniser(settings),
     }
     _check("cascade.stt.kind", settings.kind, *makers)
     return makers[settings.kind]()
@@ -95,6 +97,7 @@ def _make_tts(settings: TtsSettings) -> TextToSpeech:
     makers: dict[str, Callable[[], TextToSpeech]] = {
         "espeak-ng": lambda: EspeakVoice(settings.voice),
         "openai": lambda: HttpTextToSpeech(settings),
+        "sherpa": lambda: sherpa.Voice(settings),
     }
     _check("cascade.tts.kind", settings.kind, *makers)
     return makers[settings.kind]()

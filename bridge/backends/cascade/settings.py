@@ -16,17 +16,19 @@ class SttSettings:
     """Speech to text."""
 
     kind: str = "pocketsphinx"
-    """pocketsphinx, openai (HTTP), openai-realtime (WebSocket)."""
+    """pocketsphinx, openai (HTTP), openai-realtime (WebSocket), sherpa (a model here)."""
     base_url: str = ""
     """Of an OpenAI-compatible server, `/v1` included; a query in it is sent along by WebSocket."""
     api_key: str = ""
     model: str = ""
-    """The server's name for it."""
+    """The server's name for it; of sherpa, its directory."""
+    family: str = ""
+    """Of sherpa's models, which this is."""
     language: str = ""
     """What is spoken where the session does not say; empty: the server finds out."""
     timeout_s: float = 10.0
     workers: int = 1
-    """Recogniser processes here; each takes one utterance at a time."""
+    """Recognisers here, processes or threads; each takes one utterance at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,12 @@ class TtsSettings:
     """Text to speech."""
 
     kind: str = "espeak-ng"
-    """espeak-ng, openai (HTTP)."""
+    """espeak-ng, openai (HTTP), sherpa (a model here)."""
     base_url: str = ""
     api_key: str = ""
     model: str = ""
+    """As for speech to text."""
+    family: str = ""
     voice: str = ""
     """In place of OpenAI's voices; a session may ask for another of the server's."""
     sample_rate: int = 24_000

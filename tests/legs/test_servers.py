@@ -5,9 +5,12 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from bridge.errors import OverloadedError
+from bridge.legs.sip_leg import SipLeg
+from bridge.sip.message import Request
 from bridge.sip.resolver import Target
 from bridge.sip.uri import SipUri
 from tests import virtual
+from tests.legs.exchange import Ear, Handset
 from tests.legs.test_hunt import Lab, called, gets, play, refused, replies, takes
 from tests.ports import HOST
 
@@ -30,6 +33,16 @@ class Names:
         pass
 
 
+async def passes(callee: Handset, invite: Request, leg: SipLeg, ear: Ear) -> None:
+    """A call that it takes, and that is hung up on."""
+    takes(callee, invite)
+    await gets(callee, "ACK")
+    await virtual.settle()
+    await leg.hangup()
+    await gets(callee, "BYE")
+    assert ear.told == ["answered", "local_hangup"]
+
+
 def test_the_next_server_after_a_503() -> None:
     async def scenario(lab: Lab) -> None:
         Names(lab)
@@ -39,12 +52,7 @@ def test_the_next_server_after_a_503() -> None:
         replies(one, first, 503)
         second = await called(two)
         assert (second.uri, second.sip_call_id) == (CARRIER, first.sip_call_id)
-        takes(two, second)
-        await gets(two, "ACK")
-        await virtual.settle()
-        assert ear.told == ["answered"]
-        await leg.hangup()
-        await gets(two, "BYE")
+        await passes(two, second, leg, ear)
 
     play(scenario)
 
@@ -67,12 +75,7 @@ def test_a_silent_server_costs_no_32_seconds() -> None:
         replies(one, late, 180)
         await gets(one, "CANCEL")
         replies(one, late, 487)
-        takes(three, third)
-        await gets(three, "ACK")
-        await virtual.settle()
-        assert ear.told == ["answered"]
-        await leg.hangup()
-        await gets(three, "BYE")
+        await passes(three, third, leg, ear)
 
     play(scenario, handsets=3)
 
@@ -85,12 +88,7 @@ def test_the_last_server_is_waited_for() -> None:
         replies(one, await called(one), 503)
         invite = await called(two)
         await virtual.wait(20.0)
-        takes(two, invite)
-        await gets(two, "ACK")
-        await virtual.settle()
-        assert ear.told == ["answered"]
-        await leg.hangup()
-        await gets(two, "BYE")
+        await passes(two, invite, leg, ear)
 
     play(scenario)
 

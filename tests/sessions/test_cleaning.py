@@ -4,7 +4,9 @@ from bridge.audio.frames import MODEL_FRAME, Pcm
 from bridge.backends.base import Capabilities
 from bridge.media import apm
 from bridge.sessions.cleaning import Cleaning
+from tests import virtual
 from tests.backends.puppet import Puppet
+from tests.sessions.stage import Stage, send
 
 HISS = np.random.default_rng(4).normal(0, 300, 200 * MODEL_FRAME).astype(np.int16)
 NEAR = {"type": "near_field"}
@@ -66,3 +68,28 @@ def test_every_call_may_have_its_echo_cancelled() -> None:
 
 def test_nobody_is_told_of_what_is_played_who_does_not_listen() -> None:
     assert Cleaning(Puppet(), apm.NOTHING).on_read is None
+
+
+def test_the_field_of_a_session_is_honoured_from_the_next_frame_on() -> None:
+    class Hears(Listens):
+        def push_audio(self, pcm: Pcm) -> None:
+            heard.append(pcm)
+
+    async def scenario() -> None:
+        asked = {"audio": {"input": {"noise_reduction": NEAR}}}
+        stage = await Stage(model=Hears(), session=asked).open()
+        client = stage.session.attach()
+        frames = list(HISS.reshape(-1, MODEL_FRAME))
+        for frame in frames:
+            stage.stream.deliver(frame)
+        assert np.abs(heard[-1]).mean() < np.abs(frames[-1]).mean() / 2
+        nothing = {"audio": {"input": {"noise_reduction": None}}}
+        session = {"type": "realtime", **nothing}
+        send(stage.session, client, {"type": "session.update", "session": session})
+        stage.stream.deliver(frames[0])
+        assert heard[-1] is frames[0]
+        await stage.session.close()
+
+    heard: list[Pcm] = []
+    apm.load()
+    virtual.run(scenario())

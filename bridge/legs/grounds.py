@@ -5,6 +5,7 @@ from bridge.errors import SdpError
 from bridge.rtp.transport import PortPool, RtpSocket, source_towards
 from bridge.sdp.description import SessionDescription
 from bridge.sdp.reach import ip_version, offered_hosts
+from bridge.sip.private import is_private_host
 
 _OTHERS = {4: b"IP6", 6: b"IP4", None: b"IP"}
 
@@ -30,11 +31,18 @@ class Grounds:
         # Most offers name one version: no need to read them for that.
         if self._other is not None and (not offer or _OTHERS[self._version] in offer):
             theirs = self._only_elsewhere(offer, signalling)
-            address = theirs and (self._other_address or source_towards(theirs))
+            address = self._address_towards(theirs) if theirs else ""
             if address:
                 return self._other.open(), address
         translated = ip_version(seen_at) == self._version and self._version is not None
         return self._ports.open(), seen_at if translated else self._address
+
+    def _address_towards(self, theirs: str) -> str:
+        """Empty if packets would find no way back."""
+        if self._other_address:
+            return self._other_address
+        ours = source_towards(theirs)
+        return "" if is_private_host(ours) and not is_private_host(theirs) else ours
 
     def _only_elsewhere(self, offer: bytes, signalling: str) -> str:
         """Where the far end is by the other IP version, if it is not there by ours."""

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.legs.grounds import Grounds
 from bridge.rtp.transport import PortPool, source_towards
+from bridge.sip.private import is_private_host
 
 V4, V6 = b"192.0.2.7", b"2001:db8::7"
 HERE = "203.0.113.1"
@@ -77,6 +78,17 @@ def test_an_address_that_leads_there() -> None:
     socket, named = grounds.open(offer(b"::1"), "192.0.2.7")
     socket.close()
     assert (named, socket.address[0]) == ("::1", "::")
+
+
+def test_no_private_address_for_a_host_of_the_internet() -> None:
+    """It would send there, and nothing would come."""
+    far = "2600::1"
+    ours = source_towards(far)
+    grounds = Grounds(pool("127.0.0.1"), HERE)
+    grounds.use_other(pool("::"), "")
+    socket, named = grounds.open(offer(far.encode()), "192.0.2.7")
+    socket.close()
+    assert named == (HERE if is_private_host(ours) else ours)
 
 
 def test_the_way_to_a_host() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import signal
@@ -19,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from bridge import metrics
+from bridge import garbage, metrics
 from bridge.api.server import ApiSettings, create_api
 from bridge.backends.cascade.settings import (
     BACK_CHANNELS,
@@ -161,7 +160,7 @@ async def running(
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)
-        _watch(clock, loop, stack)
+        _watch(clock, plane, loop, stack)
 
         rung = await _way()
         browsers = WebRtcLegs(
@@ -205,12 +204,15 @@ async def running(
         yield started
 
 
-def _watch(clock: MediaClock, loop: asyncio.AbstractEventLoop, stack: AsyncExitStack) -> None:
+def _watch(
+    clock: MediaClock, plane: MediaPlane, loop: asyncio.AbstractEventLoop, stack: AsyncExitStack
+) -> None:
     metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
     metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
     metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
     tasks = TaskOwner("media clock")
     tasks.spawn(_judge(clock.stats, loop), name="effort")
+    tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")
     stack.push_async_callback(tasks.close)
 
 
@@ -392,10 +394,7 @@ async def serve(config: Config, *, announce: Callable[[str], None]) -> None:
     loop.add_signal_handler(signal.SIGHUP, certificates.reload)
     try:
         async with running(config, certificates) as service:
-            # What start-up made lives as long as the process: keep full collections off it.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+            garbage.keep_off()
             announce(_where_to_call(config, service))
             await stopping.wait()
             if len(service.switchboard):

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from tests.bench import cps, peers, table, targets
+from tests.bench import cps, events, peers, table, targets
 from tests.bench.measure import (
     RAMP_PER_S,
     GeneratorFailed,
@@ -52,7 +52,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "  scripts/bench sip 200 --seconds 30     one line of the table\n"
         "  scripts/bench sip 200 webrtc 60 --churn 10 --repeat 5\n"
         "  scripts/bench webrtc 10 --peers        beside stock aiortc and Pipecat\n"
-        "  scripts/bench cps --rate 100           calls set up by sipp; its own --help\n",
+        "  scripts/bench cps --rate 100           calls set up by sipp; its own --help\n"
+        "  scripts/bench events                   what one event of the protocol costs\n",
     )
     parser.add_argument(
         "what",
@@ -260,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["cps"]:
         return cps.main(words[1:])
+    if words[:1] == ["events"]:
+        return events.main(words[1:])
     options = parse(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -5,9 +5,11 @@ aiortc and aioice have no public place for that, nor for packets that bypass RTC
 `webrtc_rungs` for what is done where their private ones are others.
 """
 
+import asyncio
 import logging
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from aiortc import (
     RTCCertificate,
@@ -22,6 +24,7 @@ from aiortc.rtcicetransport import connection_kwargs
 from aiortc.rtcsctptransport import Chunk, DataChunk
 from OpenSSL import SSL
 
+from bridge.ids import random_base62
 from bridge.legs.webrtc_ice import Dropped, GuardedConnection, Limits
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,9 @@ CIPHERS = b":".join(
     for cipher in (b"AES128-GCM-SHA256", b"CHACHA20-POLY1305", b"AES128-SHA", b"AES256-SHA")
     for kind in (b"ECDSA", b"RSA")
 )
+
+
+CERTIFICATE_LASTS_S = 24 * 3600.0
 
 
 class GuardedSctp(RTCSctpTransport):
@@ -76,12 +82,24 @@ class GuardedSctp(RTCSctpTransport):
 
 
 class Certificate(RTCCertificate):
-    """As aiortc's own, and at ease with peers that show one of RSA: telephones do."""
+    """As aiortc's own, and at ease with peers that show one of RSA: telephones do. For any number
+    of calls."""
+
+    _context: SSL.Context | None = None
 
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
-        context = super()._create_ssl_context(srtp_profiles)
-        context.set_cipher_list(CIPHERS)
-        return context
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles)
+            self._context.set_cipher_list(CIPHERS)
+            # Nobody calls again with the keys of before, and they would be kept for that.
+            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return self._context
+
+
+@lru_cache(maxsize=1)
+def _certificate(_: int) -> Certificate:
+    """To make one for each call is a tenth of the work of setting it up."""
+    return Certificate.generateCertificate()
 
 
 class OpenDtls(RTCDtlsTransport):
@@ -118,17 +136,22 @@ class PeerTransport:
         limits: Limits | None = None,
     ) -> None:
         servers = list(ice_servers)
-        gatherer = RTCIceGatherer(iceServers=servers)
+        # aioice is slow to draw such names, and would do so twice.
+        name, password = random_base62(4), random_base62(22)
+        gatherer = RTCIceGatherer(servers, local_username=name, local_password=password)
         self.connection = GuardedConnection(
             loopback=loopback,
             wildcard=wildcard,
             limits=limits or Limits(),
+            local_username=name,
+            local_password=password,
             **connection_kwargs(servers),
         )
         gatherer._connection = self.connection
         self.gatherer = gatherer
         self.ice = RTCIceTransport(gatherer)
-        self.dtls = OpenDtls(self.ice, [Certificate.generateCertificate()])
+        day = int(asyncio.get_running_loop().time() / CERTIFICATE_LASTS_S)
+        self.dtls = OpenDtls(self.ice, [_certificate(day)])
         self.sctp = GuardedSctp(self.dtls, self.connection.dropped)
 
     async def farewell(self) -> None:

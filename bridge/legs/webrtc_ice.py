@@ -13,6 +13,7 @@ import random
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from aioice import Candidate, Connection, stun
@@ -21,19 +22,21 @@ from aioice.ice import (
     CandidatePair,
     ConnectionClosed,
     StunProtocol,
+    get_host_addresses,
     relayed_candidate,
     server_reflexive_candidate,
 )
-from aioice.utils import random_string
 
 from bridge.errors import OverloadedError
+from bridge.ids import random_base62
 from bridge.legs import one_way
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 
-GATHER_TIMEOUT_S = 2.0
+# An address that the machine gets is told from then on.
+ADDRESSES_LAST_S = 5.0
 
 # RFC 7675 section 5.1: every 5 s, give or take a fifth. Chromium checks every 2.5 s, and what is
 # left to it at once when it was refused.
@@ -54,14 +57,16 @@ class Limits:
     """A check every 2 s and 7 s of patience: a call whose browser vanished ends within 10 s, and
     still three checks of ours and as many of the browser's must be lost for a live one to end.
 
-    A browser that has its answer connects within a round trip or two; DTLS repeats a lost flight
-    after 1, 2, 4 and 8 s. `close_timeout_s` is how long it may take that the other side learns
-    from us that it is over. `unsent_bytes` is about a minute of events for a page that does not
+    `gather_timeout_s` is what ICE servers get: the answer waits for them. A browser that has its
+    answer connects within a round trip or two; DTLS repeats a lost flight after 1, 2, 4 and 8 s.
+    `close_timeout_s` is how long it may take that the other side learns from us that it is over.
+    `unsent_bytes` is about a minute of events for a page that does not
     read: then it is gone, not slow.
     """
 
     consent_interval_s: float = 2.0
     consent_timeout_s: float = 7.0
+    gather_timeout_s: float = 2.0
     connect_timeout_s: float = 20.0
     close_timeout_s: float = 1.5
     unsent_bytes: int = 4 * 1024 * 1024
@@ -156,6 +161,12 @@ class GuardedProtocol(StunProtocol):
             self.send_stun(request, addr)
 
 
+@lru_cache(maxsize=1)
+def _addresses(_: int) -> tuple[str, ...]:
+    """To ask the kernel takes longer than to open a socket."""
+    return tuple(get_host_addresses(use_ipv4=True, use_ipv6=True))
+
+
 class GuardedConnection(Connection):
     """ICE of one call. Media goes to `on_media`, DTLS to whoever awaits `recv`."""
 
@@ -236,7 +247,7 @@ class GuardedConnection(Connection):
         self._check_list_state = asyncio.Queue()
         self._early_checks.clear()
         self._remote_candidates = []
-        self._local_username, self._local_password = random_string(4), random_string(22)
+        self._local_username, self._local_password = random_base62(4), random_base62(22)
 
     def admits(self, message: stun.Message, protocol: GuardedProtocol, peer: object) -> bool:
         """Whether a request is from someone who knows the password. Others get no answer at all,
@@ -269,6 +280,13 @@ class GuardedConnection(Connection):
         super().check_state(pair, state)
         if state == CandidatePair.State.SUCCEEDED and isinstance(pair.protocol, GuardedProtocol):
             pair.protocol.validated.add(pair.remote_addr)
+
+    async def gather_candidates(self) -> None:
+        if not self._local_candidates_end:
+            now = asyncio.get_running_loop().time()
+            addresses = _addresses(int(now / ADDRESSES_LAST_S)) if self._wildcard is None else ()
+            self._local_candidates = await self.get_component_candidates(1, list(addresses))
+            self._local_candidates_end = True
 
     async def get_component_candidates(
         self,
@@ -340,7 +358,7 @@ class GuardedConnection(Connection):
         candidates: list[Candidate],
     ) -> None:
         try:
-            async with asyncio.timeout(GATHER_TIMEOUT_S):
+            async with asyncio.timeout(self._limits.gather_timeout_s):
                 candidate, protocol = await source
         except (TimeoutError, OSError, KeyError, stun.TransactionError) as error:
             log.warning("no candidate from an ICE server", extra={"error": repr(error)})

@@ -46,7 +46,8 @@ Names = Mapping[str, Sequence[str]]
 
 _OF_CONNECTION = """
     _nominated _nominating _check_list _check_list_done _check_list_state _early_checks
-    _early_checks_done _local_username _local_password _remote_candidates _protocols _queue
+    _early_checks_done _local_username _local_password _local_candidates _local_candidates_end
+    _remote_candidates _protocols _queue
     _closed _closing _emit_event _query_consent_task check_state check_incoming query_consent
     get_component_candidates data_received request_received build_request
 """

@@ -9,6 +9,7 @@ import pytest
 
 from bridge.audio.frames import MODEL_RATE, Pcm
 from bridge.legs.webrtc import WebRtcLegs
+from bridge.legs.webrtc_ice import Limits
 from bridge.legs.webrtc_servers import IceServer
 from bridge.media.plane import MediaPlane
 from tests.legs.test_webrtc import ticking, tone
@@ -55,7 +56,8 @@ def test_a_call_that_only_the_relay_can_carry(tmp_path: Path, by: str) -> None:
 
 async def call(server: IceServer, relay: Coturn) -> None:
     plane = MediaPlane()
-    legs = WebRtcLegs(plane=plane, ice_servers=[server])
+    limits = Limits(gather_timeout_s=10.0)
+    legs = WebRtcLegs(plane=plane, ice_servers=[server], limits=limits)
     browser = Browser(frequency=500.0, on_frame=ticking(plane))
     await browser.offer()
     fence = Fence(browser, relay)

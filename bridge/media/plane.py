@@ -23,8 +23,9 @@ from bridge.rtp.packet import HEADER
 
 PHASES = 4
 PHASE_ROOM = 16
-"""Calls in one phase before there are more of them: the half of what one product of numpy costs, or
-2 ms for Opus."""
+"""G.711 calls in one phase before another gets any: by then one more is hardly cheaper there."""
+SINGLE_ROOM = 4
+"""Of codecs that go singly: they share nothing but the slot, a millisecond of it."""
 REPORT_INTERVAL = 5 * FRAMES_PER_SECOND * PHASES  # slots; RFC 3550 section 6.2's minimum
 REPORTED_FRAMES = REPORT_INTERVAL // PHASES
 FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
@@ -280,7 +281,7 @@ class MediaPlane:
         stream.comfort = self._comfort
         stream.on_changed = self._changed
         stream.on_arrived = self._arrived_at
-        place, phase = self._emptiest()
+        place, phase = self._roomiest(stream)
         phase.add(stream)
         self._phase_of[stream] = phase
         self._place(stream, phase)
@@ -292,10 +293,11 @@ class MediaPlane:
         if len(self._phase_of) == 1 and self.on_busy is not None:
             self.on_busy()
 
-    def _emptiest(self) -> tuple[int, _Phase]:
+    def _roomiest(self, stream: AudioStream) -> tuple[int, _Phase]:
+        room = PHASE_ROOM if isinstance(stream.inbound, G711Inbound) else SINGLE_ROOM
         phases = list(enumerate(self._phases))
-        roomy = (each for each in phases if 0 < len(each[1].streams) < PHASE_ROOM)
-        return next(roomy, None) or min(phases, key=lambda each: len(each[1].streams))
+        begun = (each for each in phases if 0 < len(each[1].streams) < room)
+        return next(begun, None) or min(phases, key=lambda each: len(each[1].streams))
 
     def _arrived_at(self, stream: AudioStream) -> None:
         self._arrived.append(stream)

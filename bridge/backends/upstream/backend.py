@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,7 +37,9 @@ from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
 
-BACKOFF_S = (0.25, 0.5, 1.0, 2.0)
+BACKOFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
+SPREAD_S = 0.05
+"""Calls that have lost one server together do not come back to it in one instant."""
 MAX_LOSSES = 5
 """In a row: so many sessions that did not last are no accident."""
 LASTED_S = 10.0
@@ -284,7 +287,7 @@ class UpstreamBackend:
     async def _recover(self) -> None:
         if self._losses <= MAX_LOSSES:
             for delay in BACKOFF_S:
-                await asyncio.sleep(delay)
+                await asyncio.sleep(delay + random.uniform(0, SPREAD_S))
                 if await self._connect():
                     return
         await self._fall_back()
@@ -316,7 +319,7 @@ class UpstreamBackend:
             if not channel.check(now):
                 channel.lose("stalled")
                 continue
-            if not channel.ready or channel.breaks_off(now - COMFORT_AFTER_S):
+            if channel.leaves_waiting(now, COMFORT_AFTER_S):
                 self._comfort_caller()
             if channel.live:
                 self._roll_over(channel, now)

@@ -100,9 +100,15 @@ class Channel:
                 pass
         return True
 
-    def breaks_off(self, since: float) -> bool:
-        """The caller has heard nothing `since` then, in the middle of a message."""
-        return self._responses.sounding and since > self._talk.audible_until
+    def leaves_waiting(self, now: float, patience_s: float) -> bool:
+        """The caller has heard nothing for so long in the middle of a message, or nothing comes of
+        the answer that is due, or there is no session yet."""
+        if not self.ready:
+            return True
+        if self._responses.sounding:
+            return now - patience_s > self._talk.audible_until
+        late = self._pulse.silent_s(now) > self._talk.settings.flow_timeout_s
+        return late and (self._talk.answer_owed or self._responses.to_sound)
 
     def _due(self, now: float) -> Due:
         talk = self._talk

@@ -48,6 +48,10 @@ class Pulse:
         """It answered a probe: it is there, whatever keeps it."""
         self._signed = True
 
+    def silent_s(self, now: float) -> float:
+        """How long it has said nothing that was due."""
+        return now - self._since
+
     @property
     def probing(self) -> bool:
         return self._probed_at is not None and not self._signed

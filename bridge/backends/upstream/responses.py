@@ -52,6 +52,14 @@ class Responses:
         """A message has begun to sound and is not over."""
         return any(exchange.sounding for exchange in self._bound.values())
 
+    @property
+    def to_sound(self) -> bool:
+        """Something that is to be heard is not there yet."""
+        return any(
+            not exchange.whole and "audio" in exchange.request.output_modalities
+            for exchange in (*self._asked, *self._waiting, *self._bound.values())
+        )
+
     def close(self) -> None:
         self.live = False
         if self._retry is not None:

@@ -11,8 +11,8 @@ from tests.peers.upstream_calls import (
     Conversation,
     Stage,
     longest_gap_ms,
-    relay_tasks,
     staged,
+    together,
     until,
 )
 from tests.peers.upstream_session import Session
@@ -30,17 +30,13 @@ TRANSCRIBED = {
 }
 
 
-def play(scenario: Callable[[Stage, Conversation], Awaitable[None]], far: Upstream) -> None:
-    async def main() -> None:
-        async with staged(far, {"upstream.session_limit_s": LIMIT_S}) as stage:
-            talk = Conversation(await stage.call())
-            await scenario(stage, talk)
-            talk.phone.hangup()
-            await asyncio.wait_for(talk.phone.ended.wait(), 3)
-            await talk.phone.close()
-        assert not relay_tasks()
-
-    asyncio.run(main())
+async def play(scenario: Callable[[Stage, Conversation], Awaitable[None]], far: Upstream) -> None:
+    async with staged(far, {"upstream.session_limit_s": LIMIT_S}) as stage:
+        talk = Conversation(await stage.call())
+        await scenario(stage, talk)
+        talk.phone.hangup()
+        await asyncio.wait_for(talk.phone.ended.wait(), 3)
+        await talk.phone.close()
 
 
 def seeds(session: Session) -> list[tuple[str, str]]:
@@ -62,13 +58,13 @@ async def rolled(stage: Stage) -> None:
     assert await until(lambda: stage.upstream.connections == 1, 1)
 
 
-def test_in_a_silence() -> None:
+async def in_a_silence() -> None:
     async def scenario(stage: Stage, talk: Conversation) -> None:
         async with stage.sideband() as sideband:
             await sideband.send("session.update", session=TRANSCRIBED)
-            assert await talk.turn()
+            assert await talk.turn(answer_ms=1000)
             await rolled(stage)
-            assert await talk.turn()
+            assert await talk.turn(answer_ms=1000)
             assert "error" not in sideband.types
         first, second = stage.upstream.sessions
         before, after = talk.waits_ms()
@@ -81,15 +77,15 @@ def test_in_a_silence() -> None:
         assert speaker == "assistant"
         assert answer.startswith("word0 word1 ")
 
-    play(scenario, Upstream(limit_s=LIMIT_S))
+    await play(scenario, Upstream(limit_s=LIMIT_S, answer_ms=1000))
 
 
-def test_in_the_middle_of_an_answer() -> None:
+async def in_the_middle_of_an_answer() -> None:
     """The model says it no faster than it sounds, and no silence comes."""
 
     async def scenario(stage: Stage, talk: Conversation) -> None:
-        await asyncio.sleep(3)
-        assert await talk.turn(answer_ms=5000)
+        await asyncio.sleep(LIMIT_S / 2)
+        assert await talk.turn(answer_ms=3500)
         print(f"\nlongest hole {longest_gap_ms(talk.phone)} ms")
         assert longest_gap_ms(talk.phone) <= PATIENCE_MS
         first, second = stage.upstream.sessions
@@ -98,10 +94,10 @@ def test_in_the_middle_of_an_answer() -> None:
         (order,) = [e for e in second.received if e["type"] == "response.create"]
         assert "word0 word1 " in order["response"]["instructions"]
 
-    play(scenario, Upstream(limit_s=LIMIT_S, answer_ms=5000, speed=1.05))
+    await play(scenario, Upstream(limit_s=LIMIT_S, answer_ms=3500, speed=1.05))
 
 
-def test_in_the_middle_of_a_turn() -> None:
+async def in_the_middle_of_a_turn() -> None:
     async def scenario(stage: Stage, talk: Conversation) -> None:
         await talk.speak(LIMIT_S + 2)
         assert await until(lambda: talk.heard_ms() >= 1900, 5)
@@ -114,4 +110,8 @@ def test_in_the_middle_of_a_turn() -> None:
         heard_s = (np.abs(second.heard.astype(int)) > 1000).sum() / 24_000
         assert heard_s > (LIMIT_S + 2) * 0.7
 
-    play(scenario, Upstream(limit_s=LIMIT_S))
+    await play(scenario, Upstream(limit_s=LIMIT_S))
+
+
+def test_sessions_that_are_over_first() -> None:
+    asyncio.run(together(in_a_silence(), in_the_middle_of_an_answer(), in_the_middle_of_a_turn()))

@@ -20,7 +20,7 @@ from tests.peers import speech
 from tests.peers.phone import Phone, decode
 from tests.peers.service import Service
 from tests.peers.upstream import Upstream
-from tests.peers.upstream_calls import LOUD, Conversation, settings, until
+from tests.peers.upstream_calls import LOUD, Conversation, relayed, until
 from tests.peers.upstream_rules import Rules
 
 ANSWER_MS = 20_000
@@ -62,8 +62,7 @@ async def interrupted(server: tuple[str, int], times: int) -> list[float]:
 async def measure(away_ms: int, times: int, *, local: bool) -> tuple[list[float], int]:
     far = Upstream(rules=Rules(judged=False), answer_ms=ANSWER_MS, away_s=away_ms / 1000)
     async with far:
-        named = {k.replace(".", "__"): v for k, v in settings(far, 0).items()}
-        own = {k: v for k, v in named.items() if k.startswith(("session", "upstream"))}
+        own = {name.replace(".", "__"): value for name, value in relayed(far).items()}
         service = await asyncio.to_thread(Service(upstream__local_vad=local, **own).__enter__)
         try:
             calls = (interrupted(service.sip, times // 4) for _ in range(4))

@@ -15,7 +15,7 @@ from tests.e2e.upstream_faults import LATER
 from tests.peers.phone import Phone
 from tests.peers.service import Service
 from tests.peers.upstream import Upstream
-from tests.peers.upstream_calls import Conversation, longest_gap_ms, loud_ms, settings, until
+from tests.peers.upstream_calls import Conversation, longest_gap_ms, loud_ms, relayed, until
 from tests.peers.upstream_rules import FAULTS, Fault, FaultKind, Rules
 
 ANSWER_MS = 2000
@@ -61,8 +61,7 @@ async def drop(calls: int, at_once: int, fault: Fault) -> list[Drop]:
     drops: list[Drop] = []
     # What clients send is judged elsewhere: here it would slow the far end down.
     async with Upstream(rules=Rules(judged=False), fault=fault, answer_ms=ANSWER_MS) as far:
-        named = {k.replace(".", "__"): v for k, v in settings(far, 0).items()}
-        own = {k: v for k, v in named.items() if k.startswith(("session", "upstream"))}
+        own = {name.replace(".", "__"): value for name, value in relayed(far).items()}
         service = await asyncio.to_thread(Service(many=True, **own).__enter__)
         try:
             while len(drops) < calls:

@@ -22,6 +22,7 @@ from agents.realtime.openai_realtime import get_server_event_type_adapter
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter, ValidationError
 
+from tests.peers.phone import Phone
 from tests.peers.upstream import Upstream
 from tests.peers.upstream_calls import (
     AUDIBLE,
@@ -36,6 +37,7 @@ from tests.peers.upstream_calls import (
     until,
 )
 from tests.peers.upstream_rules import FAULTS, Fault, FaultKind, Rules
+from tests.ports import free_port
 
 TURN = (
     "session.created",
@@ -65,6 +67,7 @@ EVENTS = (*TURN, *TOOL, *BARGE_IN, *REFUSAL)
 LATER = {"response.output_audio.delta": 4, "response.output_audio_transcript.delta": 4}
 """Where the first of a kind is not the one that hurts."""
 
+TRANSCRIBED: dict[str, Any] = {"upstream.transcription": "whisper-1"}
 LOOK_UP = {"type": "function", "name": "look_up", "parameters": {"type": "object"}}
 
 
@@ -77,6 +80,8 @@ class Outcome:
     waits_ms: list[int] = field(default_factory=list)
     dead_ms: int = 0
     heard_ms: int = 0
+    hole_ms: int = 0
+    """The longest within an answer."""
     connections: int = 0
     events: int = 0
     errors: int = 0
@@ -175,23 +180,44 @@ def misshapen(events: Sequence[dict[str, Any]]) -> list[str]:
 async def play(event: str, fault: FaultKind) -> Outcome:
     outcome = Outcome(event, fault)
     far = upstream_for(event, fault)
-    async with staged(far, {"upstream.transcription": "whisper-1"}) as stage:
-        await follow(stage, outcome)
-        await until(lambda: not stage.service.switchboard.live(), 3)
-        outcome.leaks["calls"] = len(stage.service.switchboard.live())
+    async with staged(far, TRANSCRIBED) as stage:
+        await follow(stage, *await stage.named_call(), outcome)
+        outcome.leaks["calls"] = await left(stage)
     outcome.happened = far.failed == 1
     outcome.connections = len(far.sessions)
     return outcome
 
 
-async def follow(stage: Stage, outcome: Outcome) -> None:
-    phone = await stage.phone()
-    phone.invite()
-    if not await until(phone.answered.is_set, 10):
-        await phone.close()
-        return
+async def at_once(cells: Sequence[tuple[str, FaultKind]], **settings: float) -> list[Outcome]:
+    """Calls of one service at the same time, each with its own fault, of events of a turn."""
+    _types()  # Takes its time, which none of the calls has.
+    outcomes = [Outcome(*each) for each in cells]
+    named = {f"upstream.{name}": value for name, value in settings.items()}
+    far = Upstream()
+    async with staged(far, TRANSCRIBED | named) as stage:
+        calls = []
+        for event, fault in cells:
+            far.once = [Fault(fault, event, LATER.get(event, 1))]
+            calls.append(await stage.named_call())
+        await asyncio.gather(
+            *(follow(stage, *call, outcome) for call, outcome in zip(calls, outcomes, strict=True))
+        )
+        leaks = {"calls": await left(stage)}
+    for outcome in outcomes:
+        outcome.happened = far.failed == len(cells)
+        outcome.leaks = leaks
+    return outcomes
+
+
+async def left(stage: Stage) -> int:
+    """Calls that are still up."""
+    await until(lambda: not stage.service.switchboard.live(), 3)
+    return len(stage.service.switchboard.live())
+
+
+async def follow(stage: Stage, phone: Phone, call_id: str, outcome: Outcome) -> None:
     talk = Conversation(phone)
-    async with stage.sideband() as sideband:
+    async with stage.sideband(call_id) as sideband:
         outcome.answered = await play_of(outcome.event)(talk, sideband)
         phone.hangup()
         await sideband.ended()
@@ -199,6 +225,7 @@ async def follow(stage: Stage, outcome: Outcome) -> None:
     outcome.waits_ms = talk.waits_ms(LOUD)
     outcome.dead_ms = max(talk.waits_ms(AUDIBLE))
     outcome.heard_ms = loud_ms(phone)
+    outcome.hole_ms = max(talk.holes_ms())
     outcome.events = len(sideband.events)
     outcome.errors = sideband.types.count("error")
     outcome.wrong = misshapen(sideband.events)
@@ -208,6 +235,7 @@ async def follow(stage: Stage, outcome: Outcome) -> None:
 
 def cell(event: str, fault: FaultKind) -> Outcome:
     """Alone in its process for as long as it lasts, so that what it leaves behind is its own."""
+    free_port()  # A process holds its ports by a file of its own.
     gc.collect()
     before = open_files()
     tasks = 0

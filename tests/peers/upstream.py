@@ -43,6 +43,8 @@ class Upstream:
         self.fault = fault
         """Of the first `faulty` connections, unless instructions name another for once."""
         self.faulty = 1
+        self.once: list[Fault] = []
+        """Of the next connections, one each, before any other."""
         self.sessions: list[Session] = []
         self.spent: set[str] = set()
         """Instructions whose fault has happened."""

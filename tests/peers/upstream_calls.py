@@ -18,8 +18,9 @@ from websockets.asyncio.client import connect
 from bridge.app import Running, running
 from bridge.settings import load
 from tests.peers.phone import Phone, decode
+from tests.peers.service import RTP_BASES, RTP_PORTS
 from tests.peers.upstream import Upstream
-from tests.ports import free_port
+from tests.ports import claim, free_port
 
 FRAME = 160
 FRAME_MS = 20
@@ -39,6 +40,13 @@ class Stage:
 
     async def call(self) -> Phone:
         return await (await self.phone()).call()
+
+    async def named_call(self) -> tuple[Phone, str]:
+        """Among others: the phone, and the id of its call."""
+        known = {call["id"] for call in self.service.switchboard.live()}
+        phone = await (await self.phone()).call(10)
+        (call_id,) = {call["id"] for call in self.service.switchboard.live()} - known
+        return phone, call_id
 
     def sideband(self, call_id: str = "") -> "Sideband":
         """Of the only call that is up, unless it is named."""
@@ -90,19 +98,13 @@ class Sideband:
         return [event["type"] for event in self.events]
 
 
-def settings(upstream: Upstream, sip_port: int) -> dict[str, Any]:
-    first = 30_000 + 400 * (sip_port % 6)
+def relayed(upstream: Upstream) -> dict[str, Any]:
+    """Settings of a service whose calls go there."""
     return {
         "session.backend": "upstream",
         "upstream.url": upstream.url,
         "upstream.api_key": "sk-upstream",
         "upstream.model": "m",
-        "http.port": 0,
-        "limits.drain_timeout_s": 0.5,
-        "sip.udp_port": sip_port,
-        "sip.tcp_port": 0,
-        "rtp.port_min": first,
-        "rtp.port_max": first + 399,
     }
 
 
@@ -113,9 +115,19 @@ async def staged(
     """The service and its far end, which nobody may be connected to afterwards."""
     async with upstream or Upstream() as far:
         port = free_port()
-        wanted = settings(far, port) | dict(overrides or {})
-        async with running(load(environment={}, overrides=wanted)) as service:
-            yield Stage(far, port, service)
+        held, first = claim(RTP_BASES, RTP_PORTS)
+        own = {
+            "http.port": 0,
+            "limits.drain_timeout_s": 0.5,
+            "sip.udp_port": port,
+            "sip.tcp_port": 0,
+            "rtp.port_min": first,
+            "rtp.port_max": first + RTP_PORTS - 1,
+        }
+        wanted = relayed(far) | own | dict(overrides or {})
+        with held:
+            async with running(load(environment={}, overrides=wanted)) as service:
+                yield Stage(far, port, service)
         assert await until(lambda: not far.connections, 0.5)
 
 
@@ -215,3 +227,14 @@ class Conversation:
             marks = np.concatenate(([begin], heard))
             waits.append(int(np.diff(marks).max() * 1000) if len(heard) else -1)
         return waits
+
+    def holes_ms(self) -> list[int]:
+        """Of each turn: the longest quiet between the first and the last sound of its answer."""
+        times = np.array([packet.arrived_at for packet in self.phone.packets])
+        levels = np.array(self.levels[: len(times)])
+        ends = [*self.asked_at[1:], float("inf")]
+        holes = []
+        for begin, end in zip(self.spoken_until, ends, strict=True):
+            loud = np.flatnonzero(levels[(times > begin) & (times < end)] > LOUD)
+            holes.append(int((np.diff(loud).max(initial=1) - 1) * FRAME_MS))
+        return holes

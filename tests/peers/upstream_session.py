@@ -100,6 +100,9 @@ class Conversation:
         self._ids = itertools.count(1)
         self._counts: dict[str, int] = {}
         self._fault = server.fault if len(server.sessions) <= server.faulty else None
+        if server.once:
+            self._fault = server.once.pop(0)
+        self._instructed = False
         self._stalled = asyncio.Event()
         self._clock = 0  # samples
         self._loud_ms = self._quiet_ms = 0
@@ -190,7 +193,7 @@ class Conversation:
             await self.fail(fault)
 
     async def fail(self, fault: Fault) -> None:
-        if fault is not self.server.fault:
+        if self._instructed:
             instructions = self.session.config.get("instructions", "")
             if instructions in self.server.spent:
                 return
@@ -251,6 +254,7 @@ class Conversation:
                 raise Refused("invalid_value", "no such format", "session.audio")
         merge(self.session.config, session)
         asked = Fault.parse(self.session.config.get("instructions", ""))
+        self._instructed = asked is not None
         self._fault = asked or self._fault
         if self.rules.confirms:
             await self.send("session.updated", session={"type": "realtime"})

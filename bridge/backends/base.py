@@ -29,8 +29,6 @@ class Capabilities:
     """Has something to say before the caller does, without being told what."""
     loops_audio: bool = False
     """Emits LoopAudio for what it hears, outside any response."""
-    hears_cleaned: bool = False
-    """Has no noise reduction of its own: what a session asks for is done before it hears."""
     answers_turns: bool = False
     """Begins the response to a turn itself, and tells by ResponseBegun."""
     max_input_tokens: int = 28_672
@@ -267,6 +265,16 @@ class HearsItself(Protocol):
 
     def played(self, pcm: Pcm, /) -> None:
         """The sound that leaves for the caller now, in the tick it does."""
+        ...
+
+
+@runtime_checkable
+class HearsCleaned(Protocol):
+    """A backend without a noise reduction of its own; whether somebody speaks it judges by the
+    sound as it came."""
+
+    def cleaned(self, pcm: Pcm, /) -> None:
+        """What the next `push_audio` brings, as words are to be looked for in it."""
         ...
 
 

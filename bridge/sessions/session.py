@@ -192,11 +192,11 @@ class Session:
 
     def _from_caller(self, pcm: base.Pcm) -> None:
         self._barge_ins.hear(len(pcm))
-        pcm = self._cleaning.hear(pcm)
+        pcm, words = self._cleaning.hear(pcm)
         now = self._loop.time()
         if self._stream is not None:
             self._line.heard(now, self._stream)
-        self._server.audio_received(pcm, now)
+        self._server.audio_received(words, now)
         self._backend.push_audio(pcm)
         self._diversion.hear(pcm)
 

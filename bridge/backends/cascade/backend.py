@@ -101,7 +101,6 @@ class CascadeBackend:
             transcribes=True,
             hears_dtmf=scripted,
             greets=scripted,
-            hears_cleaned=True,
         )
 
     async def start(self, config: Mapping[str, Any], emit: Emit) -> None:
@@ -135,6 +134,10 @@ class CascadeBackend:
     def push_audio(self, pcm: Pcm) -> None:
         if self._ear is not None:
             self._ear.push(pcm)
+
+    def cleaned(self, pcm: Pcm, /) -> None:
+        if self._ear is not None:
+            self._ear.cleaned = pcm
 
     def played(self, pcm: Pcm, /) -> None:
         if self._ear is not None:

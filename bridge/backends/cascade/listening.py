@@ -115,6 +115,8 @@ class Ear:
         self._judged = 0
         """The pauses so far, and the last that was asked about."""
         self.wanted = Wanted()
+        self.cleaned: Pcm | None = None
+        """Of what is pushed next: what words are looked for in."""
         self.times: TurnTimes | None = None
         """Of the last turn that ended."""
 
@@ -144,11 +146,13 @@ class Ear:
         self._loudness.push(pcm, time.monotonic())
         if self._stream is None:
             return
-        self._recent.push(pcm, self._loudness.position)
+        words = pcm if self.cleaned is None else self.cleaned
+        self.cleaned = None
+        self._recent.push(words, self._loudness.position)
         if self._echo is not None:
             self._echo.hear(pcm, self._loudness.position)
         if self._streamed is not None:
-            self._streamed.push(pcm)
+            self._streamed.push(words)
         self._stream.push(pcm)
 
     def played(self, pcm: Pcm) -> None:

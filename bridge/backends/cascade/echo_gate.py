@@ -36,6 +36,9 @@ LEAST_LOSS = 0.71
 """-3 dB: what comes back is fainter than it left."""
 LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
 LEAST_DIFFERENCES = LEAST_ENERGY / 10  # as much is left of speech as loud
+RARE_GAIN = 0.5
+"""-6 dB: an echo that has lost less is rare, and by chance a caller's first syllable may look so.
+It is known once it was seen twice."""
 PARTS = 16  # of the window: 10 ms each
 ENOUGH = PARTS // 2
 """With fewer that sound, what is heard has only begun, and so little finds its like by chance."""
@@ -86,6 +89,8 @@ class EchoGate:
         self._gain = 0.0
         self._delay = 0
         """Of the echo path, as last observed."""
+        self._sure = False
+        """Whether it was there twice, in different speech."""
         self._sighting = (0, -KEPT)
 
     def hear(self, pcm: Pcm, end: int) -> None:
@@ -121,14 +126,17 @@ class EchoGate:
         best = int(np.argmax(likeness))
         fainter = energy < LEAST_LOSS**2 * float(powers[best])
         copy = likeness[best] >= COPY and _sounding(heard) >= ENOUGH
-        if fainter and (copy or (likeness[best] >= ALIKE and self._seen_before(best, end))):
+        seen = fainter and likeness[best] >= ALIKE and self._seen_before(best, end)
+        if fainter and (copy or seen):
+            self._sure = seen or (self._sure and abs(best - self._delay) <= NEAR_DELAY)
             # What it is made louder by beside the straight path is echo too.
             self._gain = float(np.sqrt(energy / powers[best]))
             self._delay = best
             return True
         near = slice(max(0, self._delay - NEAR_DELAY), self._delay + NEAR_DELAY + 1)
         expected = self._gain**2 * float(powers[near].max())
-        return bool(likeness[near].max() >= LIKELY and energy < LOUDER**2 * expected)
+        likely = LIKELY if self._sure or self._gain < RARE_GAIN else ALIKE
+        return bool(likeness[near].max() >= likely and energy < LOUDER**2 * expected)
 
     def _seen_before(self, delay: int, end: int) -> bool:
         before, at = self._sighting

@@ -104,3 +104,22 @@ def test_what_has_only_begun_is_not_judged() -> None:
         if ms in (1060, 1160):
             verdict[ms] = gate.is_echo(ms)
     assert verdict == {1060: False, 1160: True}
+
+
+@pytest.mark.parametrize(("loss_db", "held"), [(3.5, False), (20, True)])
+def test_a_loud_likeness_holds_no_longer_than_it_lasts(loss_db: float, *, held: bool) -> None:
+    """100 ms of what was said 40 ms before, then another sound as loud."""
+    agent = noise(1)
+    heard = np.zeros_like(agent)
+    begin, turn = MODEL_RATE, MODEL_RATE + MODEL_RATE // 10
+    heard[begin:turn] = echo(agent, 40, loss_db)[begin:turn]
+    heard[turn:] = echo(noise(2), 0, loss_db)[turn:]
+    gate = EchoGate()
+    verdict = {}
+    for end in range(FRAME, len(agent) + 1, FRAME):
+        gate.hear(heard[end - FRAME : end], end)
+        gate.play(agent[end - FRAME : end])
+        ms = end * 1000 // MODEL_RATE
+        if ms in (1120, 1240):
+            verdict[ms] = gate.is_echo(ms)
+    assert verdict == {1120: True, 1240: held}

@@ -27,7 +27,8 @@ from bridge.media.apm import NOTHING, Wanted
 from bridge.media.recorder import Recorder
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.listener import SessionListener
-from bridge.sessions.session import Session, Terms
+from bridge.sessions.session import Session
+from bridge.sessions.terms import Terms
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
@@ -17,10 +16,9 @@ import msgspec
 
 from bridge import metrics
 from bridge.backends import base
-from bridge.backends.tools import Opener, ToolServer, no_servers
+from bridge.backends.tools import ToolServer
 from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
-from bridge.media.apm import NOTHING, Wanted
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
 from bridge.realtime.options import CALL_TOOLS
@@ -43,6 +41,7 @@ from bridge.sessions.last_word import LastWord
 from bridge.sessions.line import Line
 from bridge.sessions.listener import SessionListener
 from bridge.sessions.model_events import asked, heard, responded
+from bridge.sessions.terms import Terms
 from bridge.sessions.tools import Tools
 from bridge.sessions.wire_audio import g711
 
@@ -51,19 +50,6 @@ log = logging.getLogger(__name__)
 SAYS_AT_MOST_S = 60.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is fixed for the life of a session."""
-
-    on_call: bool
-    expires_at: int
-    """UNIX seconds."""
-    greeting: str = ""
-    strict_voice: bool = False
-    tool_servers: Opener = no_servers
-    cleaning: Wanted = NOTHING
 
 
 class Session:

@@ -13,7 +13,8 @@ from bridge.backends.base import AudioDelta, TextDelta
 from bridge.ids import SessionId
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import SidebandClient
-from bridge.sessions.session import Session, Terms
+from bridge.sessions.session import Session
+from bridge.sessions.terms import Terms
 from tests.backends.puppet import Puppet
 
 SIDEBANDS = 3

@@ -12,7 +12,8 @@ from bridge.media.stream import AudioStream
 from bridge.realtime.session_config import SessionConfig
 from bridge.sessions.clients import SidebandClient
 from bridge.sessions.listener import SessionListener
-from bridge.sessions.session import Session, Terms
+from bridge.sessions.session import Session
+from bridge.sessions.terms import Terms
 from tests.backends.puppet import Puppet
 
 Event = dict[str, Any]

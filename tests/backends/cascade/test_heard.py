@@ -17,7 +17,8 @@ from bridge.backends.cascade.settings import CascadeSettings, SttSettings, TtsSe
 from bridge.ids import SessionId
 from bridge.media.stream import AudioStream
 from bridge.realtime.session_config import SessionConfig
-from bridge.sessions.session import Session, Terms
+from bridge.sessions.session import Session
+from bridge.sessions.terms import Terms
 from tests.peers.models import ModelServers
 from tests.sessions.stage import HELLO, Wire, send
 

@@ -19,7 +19,7 @@ from tests.peers import speech
 from tests.peers.phone import Phone
 from tests.peers.service import Service
 from tests.peers.upstream import Upstream
-from tests.peers.upstream_calls import settings
+from tests.peers.upstream_calls import relayed
 from tests.peers.upstream_rules import Rules
 from tests.peers.upstream_session import Session
 
@@ -65,8 +65,7 @@ def likenesses(session: Session) -> list[float]:
 
 async def run(calls: int, late_s: float) -> list[Count]:
     async with Upstream(rules=Rules(judged=False), late_s=late_s) as far:
-        named = {k.replace(".", "__"): v for k, v in settings(far, 0).items()}
-        own = {k: v for k, v in named.items() if k.startswith(("session", "upstream"))}
+        own = {name.replace(".", "__"): value for name, value in relayed(far).items()}
         service = await asyncio.to_thread(Service(**own).__enter__)
         try:
             times = await asyncio.gather(*(count(service, late_s) for _ in range(calls)))

@@ -20,15 +20,23 @@ class CallVerbs(Protocol):
 
     def send_digits(self, digits: str) -> None: ...
 
+    async def hold(self, seconds: float) -> None:
+        """Returns when the caller has waited for so long."""
+        ...
 
-def _tool(name: str, description: str, **parameters: str) -> dict[str, Any]:
+
+MAX_HOLD_S = 50  # a call of a tool may take ten more
+
+
+def _tool(name: str, description: str, **parameters: str | Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "description": description,
         "input_schema": {
             "type": "object",
             "properties": {
-                key: {"type": "string", "description": text} for key, text in parameters.items()
+                key: {"type": "string", "description": it} if isinstance(it, str) else it
+                for key, it in parameters.items()
             },
             "required": list(parameters),
             "additionalProperties": False,
@@ -47,6 +55,12 @@ TOOLS = (
         "send_dtmf",
         "Press keys of the telephone, for menus that ask for them.",
         digits="Keys in order: 0-9, *, #, A-D.",
+    ),
+    _tool(
+        "hold",
+        "Have the caller wait, and hear a soft tone. You do not hear the caller meanwhile. Say so"
+        " first; go on when this returns.",
+        seconds={"type": "integer", "minimum": 1, "maximum": MAX_HOLD_S},
     ),
 )
 NAMES = tuple(tool["name"] for tool in TOOLS)
@@ -76,6 +90,9 @@ class CallTools:
             case "send_dtmf":
                 self._verbs.send_digits(_text(arguments, "digits"))
                 return "The keys are being pressed."
+            case "hold":
+                await self._verbs.hold(_seconds(arguments))
+                return "The caller has waited, and hears you again."
             case _:
                 raise ToolError(f"There is no tool {name[:64]}.")
 
@@ -85,3 +102,14 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ToolError(f"'{name}' must be text.")
     return value
+
+
+def _seconds(arguments: Mapping[str, Any]) -> float:
+    value = arguments.get("seconds")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 1 <= value <= MAX_HOLD_S
+    ):
+        raise ToolError(f"'seconds' must be a number from 1 to {MAX_HOLD_S}.")
+    return float(value)

@@ -37,6 +37,7 @@ from bridge.sessions.clients import (
 )
 from bridge.sessions.digits import press
 from bridge.sessions.diversion import RECORD_TONE, Diversion
+from bridge.sessions.hold import Hold
 from bridge.sessions.last_word import LastWord
 from bridge.sessions.line import Line
 from bridge.sessions.listener import SessionListener
@@ -97,6 +98,7 @@ class Session:
         )
         self._last_word = LastWord(self._loop)
         self._diversion = Diversion()
+        self._hold = Hold(lambda tone: self._on_call(base.Aside(tone)))
         self._cleaning = Cleaning(backend, terms.cleaning)
         self._cleaning.configure(config.noise_reduction)
         self._carrying = False
@@ -178,13 +180,16 @@ class Session:
 
     def _from_caller(self, pcm: base.Pcm) -> None:
         self._barge_ins.hear(len(pcm))
-        pcm, words = self._cleaning.hear(pcm)
+        voice, words = self._cleaning.hear(self._hold.hear(pcm))
         now = self._loop.time()
         if self._stream is not None:
             self._line.heard(now, self._stream)
+            if voice is not pcm and self._stream.on_coded is not None:
+                # The octets that came are of something else.
+                self._stream.on_coded(b"", "")
         self._server.audio_received(words, now)
-        self._backend.push_audio(pcm)
-        self._diversion.hear(pcm)
+        self._backend.push_audio(voice)
+        self._diversion.hear(voice)
 
     def digits_collected(self, digits: str) -> None:
         """One item of the caller's for all of them, and its answer."""
@@ -249,6 +254,9 @@ class Session:
     def transfer_call(self, target: str) -> None:
         """Likewise. Raises BridgeError."""
         self.end_call(self.listener.transfer_target(target))
+
+    async def hold(self, seconds: float) -> None:
+        await self._hold.keep(seconds)
 
     def send_digits(self, digits: str) -> None:
         """Raises RequestError."""

@@ -5,11 +5,21 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.peers.mcp_server import TOKEN, McpProcess
 from tests.peers.upstream import Upstream
-from tests.peers.upstream_calls import Conversation, Sideband, relay_tasks, staged, until
+from tests.peers.upstream_calls import (
+    FRAME_MS,
+    LOUD,
+    Conversation,
+    Sideband,
+    relay_tasks,
+    said,
+    staged,
+    until,
+)
 from tests.peers.upstream_session import Session
 from tests.ports import free_port
 
@@ -72,6 +82,36 @@ def server(process: McpProcess) -> dict[str, Any]:
     }
 
 
+ON_THE_CALL = {
+    "type": "mcp",
+    "server_label": "call",
+    "server_url": "call:tools",
+    "allowed_tools": ["hold", "end_call"],
+    "require_approval": "never",
+}
+
+
+def loud_s(session: Session) -> float:
+    return float((np.abs(session.heard.astype(int)) > 1000).sum() / 24_000)
+
+
+async def use_the_call(sideband: Sideband, talk: Conversation, far: Upstream) -> None:
+    client = Client(sideband, talk)
+    session = far.sessions[-1]
+    before = loud_s(session)
+    await client.ask("hold", seconds=1)
+    await sideband.wait_for("response.mcp_call.in_progress", count=5)
+    talk.phone.say(said(0.5))
+    call = await client.called(5)
+    assert (call["name"], call["error"]) == ("hold", None)
+    assert loud_s(session) == before
+    silent = len(talk.levels)
+    await client.ask("end_call")
+    # Not before its last word has been heard.
+    await asyncio.wait_for(talk.phone.ended.wait(), 5)
+    assert sum(level > LOUD for level in talk.levels[silent:]) * FRAME_MS >= ANSWER_MS * 0.9
+
+
 async def use_tools(sideband: Sideband, talk: Conversation, far: Upstream) -> None:
     client = Client(sideband, talk)
     (session,) = far.sessions
@@ -106,16 +146,16 @@ def test_tools_in_a_call(conforms: Callable[[dict[str, Any]], None]) -> None:
             async with staged(far, hosts) as stage:
                 talk = Conversation(await stage.call())
                 async with stage.sideband() as sideband:
-                    tools = {"type": "realtime", "tools": [server(process)]}
+                    tools = {"type": "realtime", "tools": [server(process), ON_THE_CALL]}
                     await sideband.send("session.update", session=tools)
-                    await sideband.wait_for("mcp_list_tools.completed")
+                    await sideband.wait_for("mcp_list_tools.completed", count=2)
                     assert await talk.turn(answer_ms=ANSWER_MS)
                     await use_tools(sideband, talk, far)
                     # The model is lost, and told again what its tools have said.
                     far.drop()
                     assert await until(lambda: len(far.sessions) == 2, 3)
                     assert await talk.turn(answer_ms=ANSWER_MS)
-                    talk.phone.hangup()
+                    await use_the_call(sideband, talk, far)
                     await sideband.ended()
                 await talk.phone.close()
         for event in sideband.events:
@@ -123,7 +163,8 @@ def test_tools_in_a_call(conforms: Callable[[dict[str, Any]], None]) -> None:
         assert "error" not in sideband.types
         assert [session.refused for session in far.sessions] == [[], []]
         first, second = far.sessions
-        assert outputs(second) == outputs(first)
+        told = len(outputs(first))
+        assert outputs(second)[:told] == outputs(first)
         # Neither the server nor its key is the model's business.
         assert TOKEN not in str([session.received for session in far.sessions])
         assert process.url not in str([session.received for session in far.sessions])

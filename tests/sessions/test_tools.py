@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bridge.backends.base import ResponseFinished, ToolCall
+import numpy as np
+import pytest
+
+from bridge.backends.base import Pcm, ResponseFinished, ToolCall
 from bridge.backends.tools import ToolError
 from bridge.ids import ToolCallId
 from bridge.realtime.outputs import CallTool, CloseServer, OpenServer
 from bridge.sessions.tools import Tools, ToolTimes
+from tests import virtual
+from tests.backends.puppet import Puppet, tone
 from tests.sessions.stage import Stage
 
 CALL = {
@@ -126,8 +131,17 @@ def test_closing_leaves_nothing_open() -> None:
     asyncio.run(scenario())
 
 
-async def on_stage() -> Stage:
-    stage = await Stage(session={"tools": [CALL]}).open()
+class Listener(Puppet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.peaks: list[int] = []
+
+    def push_audio(self, pcm: Pcm) -> None:
+        self.peaks.append(int(pcm.max()))
+
+
+async def on_stage(model: Puppet | None = None) -> Stage:
+    stage = await Stage(session={"tools": [CALL]}, model=model).open()
     await settle()
     stage.agent_says("Goodbye then.", ms=400, done=False)
     return stage
@@ -137,7 +151,7 @@ def test_the_model_ends_its_call_when_it_has_been_heard() -> None:
     async def scenario() -> None:
         stage = await on_stage()
         names = [tool["name"] for tool in stage.model.orders[-1].tools]
-        assert names == ["end_call", "transfer_call", "send_dtmf"]
+        assert names == ["end_call", "transfer_call", "send_dtmf", "hold"]
         response_id = stage.model.orders[-1].response_id
         stage.model.emits(ToolCall(response_id, ToolCallId("c1"), "end_call", "{}"))
         stage.model.emits(ResponseFinished(response_id))
@@ -163,6 +177,46 @@ def test_a_session_without_a_phone_call_cannot_be_transferred() -> None:
         stage.model.emits(ResponseFinished(response_id))
         await settle()
         assert stage.model.orders[-1].items[-1]["output"] == "This session is no phone call."
+        await stage.session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_on_hold_is_not_heard_and_hears_a_tone() -> None:
+    async def scenario() -> None:
+        model = Listener()
+        stage = await on_stage(model)
+        response_id = stage.model.orders[-1].response_id
+        stage.play(500)
+        call = ToolCall(response_id, ToolCallId("c1"), "hold", '{"seconds": 1}')
+        stage.model.emits(call)
+        stage.model.emits(ResponseFinished(response_id))
+        await settle()
+        assert stage.stream.on_frame is not None
+        stage.stream.on_frame(tone(20))
+        frame = stage.playout.read()
+        assert frame is not None
+        assert np.abs(frame).max() > 500
+        await virtual.wait(1)
+        await settle()
+        assert stage.model.orders[-1].items[-1]["output"].startswith("The caller has waited")
+        stage.stream.on_frame(tone(20))
+        assert model.peaks == [0, 1000]
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+@pytest.mark.parametrize("seconds", ["0", "51", "true", '"long"', "null"])
+def test_a_hold_has_an_end(seconds: str) -> None:
+    async def scenario() -> None:
+        stage = await on_stage()
+        response_id = stage.model.orders[-1].response_id
+        call = ToolCall(response_id, ToolCallId("c1"), "hold", f'{{"seconds": {seconds}}}')
+        stage.model.emits(call)
+        stage.model.emits(ResponseFinished(response_id))
+        await settle()
+        assert "from 1 to 50" in stage.model.orders[-1].items[-1]["output"]
         await stage.session.close()
 
     asyncio.run(scenario())

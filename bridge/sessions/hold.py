@@ -1,0 +1,36 @@
+"""A caller who is to wait: nobody hears what is said meanwhile, and a tone tells of the line."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from bridge.audio.tones import sine
+from bridge.backends.base import Pcm
+
+TONE = sine(440, 0.3, amplitude=1500)
+EVERY_S = 4.0
+
+
+class Hold:
+    """`play` gets the tone, again and again."""
+
+    def __init__(self, play: Callable[[Pcm], None]) -> None:
+        self._play = play
+        self._waits = 0
+
+    def hear(self, pcm: Pcm) -> Pcm:
+        """The caller, or silence in the caller's place: the model's clock runs on."""
+        return np.zeros_like(pcm) if self._waits else pcm
+
+    async def keep(self, seconds: float) -> None:
+        self._waits += 1
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    self._play(TONE)
+                    await asyncio.sleep(EVERY_S)
+        except TimeoutError:
+            return
+        finally:
+            self._waits -= 1

@@ -135,6 +135,10 @@ class Listener(Puppet):
     def __init__(self) -> None:
         super().__init__()
         self.peaks: list[int] = []
+        self.octets: list[bytes] = []
+
+    def coded(self, octets: bytes, law: str, /) -> None:
+        self.octets.append(octets)
 
     def push_audio(self, pcm: Pcm) -> None:
         self.peaks.append(int(pcm.max()))
@@ -193,6 +197,8 @@ def test_a_caller_on_hold_is_not_heard_and_hears_a_tone() -> None:
         stage.model.emits(ResponseFinished(response_id))
         await settle()
         assert stage.stream.on_frame is not None
+        assert stage.stream.on_coded is not None
+        stage.stream.on_coded(b"spoken", "PCMU")
         stage.stream.on_frame(tone(20))
         frame = stage.playout.read()
         assert frame is not None
@@ -200,8 +206,11 @@ def test_a_caller_on_hold_is_not_heard_and_hears_a_tone() -> None:
         await virtual.wait(1)
         await settle()
         assert stage.model.orders[-1].items[-1]["output"].startswith("The caller has waited")
+        stage.stream.on_coded(b"again", "PCMU")
         stage.stream.on_frame(tone(20))
         assert model.peaks == [0, 1000]
+        # What came while nobody was to hear it is taken back.
+        assert model.octets == [b"spoken", b"", b"again"]
         await stage.session.close()
 
     virtual.run(scenario())

@@ -57,6 +57,8 @@ class G711Inbound:
             else:
                 octets = item
             self._recent.append(octets)
+            if self._rest and self._may_drop_rest(octets):
+                self._rest = b""
             if len(octets) == G711_FRAME and not self._rest:
                 frames.append(octets)
             else:
@@ -88,6 +90,11 @@ class G711Inbound:
         self._encode = alaw_encode if alaw else ulaw_encode
         self._is_quiet = _is_quiet_alaw if alaw else _is_quiet_ulaw
         self.silence = bytes([ALAW_SILENCE if alaw else ULAW_SILENCE]) * G711_FRAME
+
+    def _may_drop_rest(self, octets: bytes) -> bool:
+        """Of packets that are whole frames there is none but what a merge left over: delay."""
+        quiet = self._is_quiet
+        return not len(octets) % G711_FRAME and quiet(octets) and quiet(self._rest)
 
     def _split(self, octets: bytes, frames: list[bytes]) -> None:
         octets = self._rest + octets
@@ -163,6 +170,8 @@ class SingleInbound(ABC):
                 if surplus is not None:
                     pcm = join_shorter(pcm, self._sound(surplus), self._rate)
             pcm = self._model_rate(pcm)
+            if len(self._rest) and self._may_drop_rest(pcm):
+                self._rest = self._rest[:0]
             if len(pcm) == MODEL_FRAME and not len(self._rest):
                 frames.append(pcm)
             else:
@@ -181,6 +190,11 @@ class SingleInbound(ABC):
 
     @abstractmethod
     def _model_rate(self, pcm: Pcm) -> Pcm: ...
+
+    def _may_drop_rest(self, pcm: Pcm) -> bool:
+        """As for G.711."""
+        whole = not len(pcm) % MODEL_FRAME
+        return whole and rms(pcm) < QUIET_RMS and rms(self._rest) < QUIET_RMS
 
     def _split(self, pcm: Pcm, frames: list[Pcm]) -> None:
         pcm = np.concatenate((self._rest, pcm))

@@ -20,6 +20,13 @@ def test_a_clock_that_drifts_is_followed_without_a_click(codec: Codec, ppm: int)
     assert (found.concealed > 0) == (ppm < 0)
 
 
+def test_what_merging_leaves_over_does_not_add_up() -> None:
+    """Two packets become one and a bit, a bit that the next pause has to take."""
+    found = drift(PCMU, ppm=1000, seconds=120)
+    assert found.merged >= 5
+    assert found.growth_ms <= 20
+
+
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("ours", [True, False])
 def test_five_seconds_after_a_standstill_its_delay_is_gone(codec: Codec, *, ours: bool) -> None:

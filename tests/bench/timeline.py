@@ -20,15 +20,16 @@ from bridge.audio.frames import MODEL_RATE, Pcm
 from bridge.audio.g711 import alaw_encode, ulaw_encode
 from bridge.audio.g722 import G722Encoder
 from bridge.audio.opus import CLOCK_RATE, OpusEncoder
-from bridge.media.plane import MediaPlane
+from bridge.media.clock import SLOT_S
+from bridge.media.plane import PHASES, MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER, RtpPacket
 
 CODECS = (PCMU, PCMA, G722, OPUS)
 TICK_S = 0.02
 TONE_HZ, LEVEL = 400, 12_000
-NOTCH_S, EDGE_S, FAINT = 0.1, 0.01, 0.1
-"""A stretch of the tone that is faint: where it is heard is how late the sound is."""
+NOTCH_S, EDGE_S, FAINT = 0.1, 0.01, 0.01
+"""A pause in the tone: where it is heard is how late the sound is."""
 WINDOW = MODEL_RATE // 1000 * 5  # two periods of the tone
 
 
@@ -54,16 +55,21 @@ class Call:
         self.stream.on_frame = lambda frame: self.heard.append((self.now, frame))
         self._plane = MediaPlane()
         self._plane.add(self.stream)
-        self._timestamp = 0
+        self._timestamp = self._number = 0
 
     def receive(self, number: int, payload: bytes, units: int) -> None:
         header = HEADER.pack(0x80, 96, number & 0xFFFF, self._timestamp & 0xFFFF_FFFF, 2)
         self._timestamp += units
         self.stream.receive_rtp(header + payload, self.now)
 
+    def slot(self) -> None:
+        self._number += 1
+        self._plane.slot(self._number, self.now)
+        self.now += SLOT_S
+
     def tick(self) -> None:
-        self._plane.tick(self.now)
-        self.now += TICK_S
+        for _ in range(PHASES):
+            self.slot()
 
     def close(self) -> None:
         self._plane.remove(self.stream)
@@ -154,12 +160,12 @@ def drift(codec: Codec, *, ppm: float, seconds: float) -> Drift:
         delays.append(1000 * (found - (rounds + 0.5) * round_s / pace))
         call.heard.clear()
 
-    for tick in range(int(seconds * 50)):
+    for number in range(int(seconds / SLOT_S)):
         while sent * TICK_S / pace <= call.now + 1e-9:
             call.receive(sent, sounds[sent % len(sounds)], units)
             sent += 1
-        call.tick()
-        if tick % 50_000 == 49_999:
+        call.slot()
+        if number % 200_000 == 199_999:
             look()
     if call.heard:
         look()

@@ -17,7 +17,7 @@ import numpy as np
 from bridge.audio.resample import Resampler
 from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.settings import SttSettings, TtsSettings
-from bridge.backends.cascade.stt import Hints, SpeechToText, Utterance, Wanted
+from bridge.backends.cascade.stt import Hints, Pending, SpeechToText, Utterance, Wanted
 from bridge.backends.cascade.tts import OnWords
 from bridge.errors import BackendError, BridgeError, ConfigError, OverloadedError
 from bridge.tasks import TaskOwner
@@ -180,41 +180,30 @@ class _Streamed:
         self._sound: list[Pcm] = []
         self._more = asyncio.Event()
         self._over = False
-        self._words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        # Its failure is told by `finish`; nobody may ask for it.
-        self._words.add_done_callback(lambda words: words.cancelled() or words.exception())
-        self._task = tasks.spawn(self._run(), name="utterance")
+        self._words = Pending(tasks, self._run)
 
     def push(self, pcm: Pcm) -> None:
-        if self._words.done():
+        if self._words.done:
             return
         self._sound.append(pcm)
         self._more.set()
         if len(self._sound) > MAX_BEHIND:
-            self._words.set_exception(BackendError("the speech recogniser does not keep up"))
+            self._words.fail("the speech recogniser does not keep up")
             self.abandon()
 
     async def finish(self) -> str:
         self._over = True
         self._more.set()
-        try:
-            return await asyncio.shield(self._words)
-        except asyncio.CancelledError:
-            self.abandon()
-            raise
+        return await self._words.wait()
 
     def abandon(self) -> None:
-        self._task.cancel()
+        self._words.abandon()
 
     async def _run(self) -> None:
         try:
-            words = await self._hear()
+            self._words.tell(await self._hear())
         except BridgeError as error:
-            self._words.set_exception(error)
-        else:
-            self._words.set_result(words)
-        finally:
-            self._words.cancel()
+            self._words.fail(error.message)
 
     async def _hear(self) -> str:
         heard = await self._recogniser.open()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -91,6 +91,40 @@ class Listens(Protocol):
     def listen(self, wanted: Wanted, on_delta: Callable[[str], None]) -> Utterance:
         """`on_delta` gets further words as they are heard."""
         ...
+
+
+class Pending:
+    """The words of an utterance, which a task is to bring: what it tells first is what counts."""
+
+    def __init__(self, tasks: TaskOwner, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        # A failure is told by `wait`; nobody may ask for it.
+        self._words.add_done_callback(lambda words: words.cancelled() or words.exception())
+        self._task = tasks.spawn(work(), name="utterance")
+        self._task.add_done_callback(lambda _: self._words.cancel())
+
+    @property
+    def done(self) -> bool:
+        return self._words.done()
+
+    def tell(self, words: str) -> None:
+        if not self._words.done():
+            self._words.set_result(words)
+
+    def fail(self, message: str) -> None:
+        if not self._words.done():
+            self._words.set_exception(BackendError(message))
+
+    async def wait(self) -> str:
+        """Raises BackendError."""
+        try:
+            return await asyncio.shield(self._words)
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        self._task.cancel()
 
 
 @dataclass(slots=True)

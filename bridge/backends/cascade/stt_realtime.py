@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from bridge.backends.base import MODEL_RATE, Pcm
 from bridge.backends.cascade.settings import SttSettings
-from bridge.backends.cascade.stt import LOGPROBS, Hints, Utterance, Wanted
+from bridge.backends.cascade.stt import LOGPROBS, Hints, Pending, Utterance, Wanted
 from bridge.backends.cascade.stt_openai import need_base_url, prompt_of
 from bridge.backends.weighed import Logprob, Weighed, told
 from bridge.errors import BackendError
@@ -95,17 +95,14 @@ class _Streamed:
         self._wanted = wanted
         self._on_delta = on_delta
         self._sound: asyncio.Queue[Pcm | None] = asyncio.Queue()
-        self._words: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        # Its failure is told by `finish`; nobody may ask for it.
-        self._words.add_done_callback(lambda words: words.cancelled() or words.exception())
-        self._task = tasks.spawn(self._run(), name="utterance")
+        self._words = Pending(tasks, self._run)
 
     def push(self, pcm: Pcm) -> None:
-        if self._words.done():
+        if self._words.done:
             return
         if self._sound.qsize() >= MAX_WAITING:
-            self._fail("the speech recogniser does not keep up")
-            self._task.cancel()
+            self._words.fail("the speech recogniser does not keep up")
+            self.abandon()
             return
         self._sound.put_nowait(pcm)
 
@@ -113,16 +110,12 @@ class _Streamed:
         self._sound.put_nowait(None)
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                return await asyncio.shield(self._words)
+                return await self._words.wait()
         except TimeoutError:
-            self.abandon()
             raise BackendError("the speech recogniser did not answer in time") from None
-        except asyncio.CancelledError:
-            self.abandon()
-            raise
 
     def abandon(self) -> None:
-        self._task.cancel()
+        self._words.abandon()
 
     async def _run(self) -> None:
         headers = {"Authorization": f"Bearer {self._settings.api_key or 'none'}"}
@@ -143,15 +136,13 @@ class _Streamed:
                 # Where nobody wants the words any more, nobody waits for a farewell either.
                 socket.transport.abort()
         except BackendError as error:
-            self._fail(error.message)
+            self._words.fail(error.message)
         except ConnectionClosed:
-            self._fail("the speech recogniser broke off")
+            self._words.fail("the speech recogniser broke off")
         except WebSocketException as error:
-            self._fail(f"the speech recogniser cannot be used: {error}")
+            self._words.fail(f"the speech recogniser cannot be used: {error}")
         except (OSError, TimeoutError) as error:
-            self._fail(f"the speech recogniser cannot be reached: {error}")
-        finally:
-            self._words.cancel()
+            self._words.fail(f"the speech recogniser cannot be reached: {error}")
 
     async def _converse(self, socket: ClientConnection) -> None:
         sending = self._tasks.spawn(self._send(socket), name="send")
@@ -196,18 +187,12 @@ class _Streamed:
             if event.type == DELTA:
                 self._on_delta(Weighed(event.delta, told(event.logprobs)))
             elif event.type == COMPLETED:
-                if not self._words.done():
-                    words = event.transcript.strip()
-                    self._words.set_result(Weighed(words, told(event.logprobs)))
+                self._words.tell(Weighed(event.transcript.strip(), told(event.logprobs)))
                 return
             elif event.type in (FAILED, "error"):
                 message = (event.error or {}).get("message", "it does not say why")
                 raise BackendError(f"the speech recogniser failed: {message}")
         raise BackendError("the speech recogniser broke off")
-
-    def _fail(self, message: str) -> None:
-        if not self._words.done():
-            self._words.set_exception(BackendError(message))
 
 
 def _url(base_url: str) -> str:

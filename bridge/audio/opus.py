@@ -175,7 +175,8 @@ class OpusDecoder:
         return self._decode(packet, len(self._pcm))
 
     def conceal(self, samples: int | None = None) -> Pcm:
-        """What may have been in a lost packet: 20 ms, or as many samples, 2.5 ms at a time."""
+        """What may have been in a lost packet: 20 ms, or as many samples, in steps of 2.5 ms up to
+        120. Raises OpusError."""
         return self._decode(None, samples or samples_per_frame(self.sample_rate))
 
     def repair(self, following: bytes, samples: int | None = None) -> Pcm:
@@ -190,6 +191,9 @@ class OpusDecoder:
     def _decode(self, packet: bytes | None, room: int, *, fec: int = 0) -> Pcm:
         if self._state is None:
             raise OpusError("decoder is closed")
+        if room > len(self._pcm):
+            # libopus fills as much as it is told there is.
+            raise OpusError("more than 120 ms at once")
         size = len(packet) if packet is not None else 0
         count = self._lib.opus_decode(self._state, packet, size, self._address, room, fec)
         return self._pcm[: _check(count)].copy()

@@ -240,11 +240,13 @@ class OpusInbound(SingleInbound):
             return np.concatenate((earlier, self._made_up(repeated)))
 
     def _made_up(self, samples: int) -> Pcm:
+        made = np.zeros(samples, np.int16)
         # libopus conceals multiples of 2.5 ms only.
-        if self._conceal_left <= 0 or samples % 60 or not samples:
-            return np.zeros(samples, np.int16)
-        self._conceal_left -= samples
-        return self._decoder.conceal(samples)
+        spoken = min(samples, self._conceal_left)
+        if spoken > 0 and not samples % 60:
+            self._conceal_left -= spoken
+            made[:spoken] = self._decoder.conceal(spoken)
+        return made
 
     def _model_rate(self, pcm: Pcm) -> Pcm:
         return pcm

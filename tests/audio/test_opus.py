@@ -71,6 +71,17 @@ def test_losses_are_concealed_with_something_alike() -> None:
     assert len(decoder.conceal(960)) == 960
 
 
+def test_no_more_is_made_up_than_there_is_room_for() -> None:
+    decoder = OpusDecoder()
+    packet = OpusEncoder().encode(TONE[:480])
+    assert len(decoder.conceal(2880)) == 2880
+    for samples in (2940, 48_000):
+        with pytest.raises(OpusError, match="120 ms"):
+            decoder.conceal(samples)
+        with pytest.raises(OpusError, match="120 ms"):
+            decoder.repair(packet, samples)
+
+
 def test_silence_is_small() -> None:
     encoder = OpusEncoder()
     packets = [encoder.encode(np.zeros(480, np.int16)) for _ in range(5)]

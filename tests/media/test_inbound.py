@@ -44,6 +44,9 @@ class Line:
         self._now += 0.02
         return frames
 
+    def standstill(self, seconds: float) -> None:
+        self._now += seconds
+
     def drifting(self, *, seconds: int, ppm: int) -> Pcm:
         sent = 0
         heard: list[Pcm] = []
@@ -140,6 +143,22 @@ def test_drift_leaves_no_delay_and_no_click(codec: Codec, ppm: int) -> None:
     assert len(pcm) / 24_000 == pytest.approx(180, abs=0.1)
     assert np.abs(np.diff(pcm[4800:].astype(int))).max() <= 1.5 * STEEPEST
     assert (line.inbound.jitter.stats.merged > 0) == (ppm > 0)
+
+
+@pytest.mark.parametrize("codec", [PCMU, G722, OPUS])
+def test_a_second_lost_while_our_clock_stood_still_is_made_up(codec: Codec) -> None:
+    """A machine that is too busy, whose socket has overflowed."""
+    line = Line(codec)
+    heard = [line.tick(number) for number in range(10)]
+    line.standstill(1.2)
+    heard += [line.tick(*range(60, 71))]
+    heard += [line.tick(number) for number in range(71, 90)]
+    pcm = np.concatenate([frame for frames in heard for frame in frames])
+    assert line.inbound.jitter.stats.lost == 50
+    assert len(pcm) / 24_000 == pytest.approx(1.8, abs=0.05)
+    assert rms(pcm[4800:6000]) > rms(TONE_24K) / 3
+    assert rms(pcm[12_000:24_000]) < 10
+    assert rms(pcm[-4800:]) == pytest.approx(rms(TONE_24K), rel=0.1)
 
 
 def test_after_a_key_press_silence_and_not_an_echo_of_speech() -> None:

@@ -60,7 +60,7 @@ def read_apology(path: str) -> Pcm:
 def last_words(request: Generate | None, settings: UpstreamSettings) -> Iterator[BackendEvent]:
     """The end of a call whose model is lost; `request` is the response it is said in."""
     response_id = ResponseId("") if request is None else request.response_id
-    if settings.fallback == "transfer":
+    if settings.fallback_target and settings.fallback != "hangup":
         yield CallAction(response_id, "transfer", settings.fallback_target, returns=False)
         if request is not None:
             yield ResponseFinished(response_id)

@@ -32,5 +32,6 @@ class UpstreamSettings:
     """0: the dialect's own."""
     fallback: Fallback
     fallback_target: str
+    """Also of a call that the other backend cannot take."""
     apology: str
     """A WAV file."""

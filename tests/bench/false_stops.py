@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from bridge.audio.resample import Resampler
-from bridge.backends.base import MODEL_RATE, SpeechStarted
+from bridge.backends.base import MODEL_RATE, Pcm, SpeechStarted
 from bridge.backends.cascade.turn import Endpointer, TurnDetection
 from bridge.backends.cascade.vad import CHUNK_MS, VadBatch, load_silero
 from tests.bench.noises import NOISES, RATE, Sound
@@ -30,7 +30,7 @@ def speaking() -> Endpointer:
     return endpointer
 
 
-async def by_detector(sound: Sound) -> int:
+async def stops_in(pcm: Pcm) -> int:
     """Stops of an agent that is silent for a second after each, then speaks again."""
     stops, rests = 0, 0
     batch = VadBatch(load_silero())
@@ -49,7 +49,6 @@ async def by_detector(sound: Sound) -> int:
             endpointer.background = background
 
     stream = batch.join(scored)
-    pcm = Resampler(RATE, MODEL_RATE).process(sound)
     for at in range(0, len(pcm), SLICE):
         stream.push(pcm[at : at + SLICE])
         await asyncio.sleep(0)
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"load {os.getloadavg()[0]:.1f}")
     for name, make in NOISES.items():
         sound = make(60 * options.minutes)
-        stops = asyncio.run(by_detector(sound))
+        stops = asyncio.run(stops_in(Resampler(RATE, MODEL_RATE).process(sound)))
         print(f"{name}: {stops} in {options.minutes:g} minutes, by the detector", flush=True)
         if options.call:
             with Service(limits__media_timeout_s=60) as service:

@@ -79,6 +79,8 @@ class Line:
     """One caller's ear, fed in step with what leaves."""
 
     parts: Parts
+    late: int = 0
+    """Frames that what is heard may be late, and then come at once."""
 
     def __post_init__(self) -> None:
         self.turns: list[int] = []
@@ -93,9 +95,14 @@ class Line:
 
     async def run(self, leaves: Pcm, arrives: Pcm) -> list[int]:
         """When, in milliseconds, a turn was found to have begun."""
+        rng = np.random.default_rng(7)
+        heard = 0
         for begin in range(0, min(len(leaves), len(arrives)) - FRAME + 1, FRAME):
             self._position_ms = begin * 1000 // RATE
-            self._ear.push(arrives[begin : begin + FRAME])
+            there = begin + FRAME - FRAME * int(rng.integers(0, self.late + 1))
+            for at in range(heard, there, FRAME):
+                self._ear.push(arrives[at : at + FRAME])
+            heard = max(heard, there)
             self._ear.played(leaves[begin : begin + FRAME])
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -112,7 +119,7 @@ async def alone(parts: Parts, leaves: Pcm, options: argparse.Namespace) -> list[
         part = leaves[number * stretch : (number + 1) * stretch]
         response = room(rng) if number % 2 else np.ones(1)
         arrives = echo_of(part, delay_ms, options.loss_db, response)
-        found.append(len(await Line(parts).run(part, arrives)))
+        found.append(len(await Line(parts, options.late).run(part, arrives)))
     return found
 
 
@@ -132,7 +139,7 @@ async def spoken_over(
         at = int(SETTLES_S * RATE)
         arrives[at : at + len(said)] += said[: len(arrives) - at]
         heard = arrives.clip(-32768, 32767).astype(np.int16)
-        turns = await Line(parts).run(part, heard)
+        turns = await Line(parts, options.late).run(part, heard)
         later = [turn - SETTLES_S * 1000 for turn in turns if turn >= SETTLES_S * 1000]
         onsets += later[:1] if later and later[0] < 1500 else []
     return options.callers, onsets
@@ -162,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="(%(default)s)")
     parser.add_argument("--loss_db", type=float, default=20.0, help="(%(default)s)")
+    parser.add_argument(
+        "--late", type=int, default=0, help="frames that some come late, at most (%(default)s)"
+    )
     parser.add_argument("--callers", type=int, default=60, help="(%(default)s)")
     asyncio.run(measure(parser.parse_args(arguments)))
 

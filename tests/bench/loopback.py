@@ -1,7 +1,7 @@
 """The agent hears itself, on real calls: a phone (PCMU) and a browser (Opus) give back what comes.
 
-What comes back is fainter by --loss_db and later by 20 to 250 ms, each delay for its share of the
-time; what the far end's own buffers take comes on top. The agent talks all the while and nobody
+What comes back is fainter by --loss_db and later by 100 to 250 ms, each delay for its share of the
+time; what jitter buffers take comes on top. The agent talks all the while and nobody
 else does: every turn that is found is a mistake.
 
     python -m tests.bench.loopback --minutes 10
@@ -11,17 +11,19 @@ import argparse
 import asyncio
 import fractions
 import json
+import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack
 from av import AudioFrame
+from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 
 from tests.bench.echo import AGENT, DELAYS_MS
@@ -38,25 +40,58 @@ refuse: {phrases: ["no"]}
 give_up: {after: 9, to: talk}
 states: {talk: {say: %s}}
 """
+LEAST_LATE = 5
+"""Frames: what comes in bursts goes on evenly."""
+PATIENCE = 100
+"""Frames: how long it is looked whether more is on its way than need be."""
 Delay = Callable[[], int]
+Sound = NDArray[np.int16]
+T = TypeVar("T")
+
+
+class Returning(deque[T]):
+    """Frames on their way back. It is as long as the delay, and as what comes in bursts needs: a
+    path that moved all the time would be no echo's."""
+
+    def __init__(self, delay: Delay) -> None:
+        super().__init__()
+        self._delay = delay
+        self._late = 0
+        self._flows = False
+        self._least, self._taken = PATIENCE, 0
+
+    def take(self) -> T | None:
+        """The next; None while there is none."""
+        late = max(LEAST_LATE, self._delay() // 20)
+        if late != self._late:
+            self._late, self._flows = late, False
+        if not self._flows:
+            while len(self) > late:
+                self.popleft()
+            self._flows = len(self) == late
+        if not self._flows or not self:
+            return None
+        self._least = min(self._least, len(self))
+        self._taken += 1
+        if self._taken % PATIENCE == 0:
+            if self._least > late + 2:
+                self.popleft()
+            self._least = PATIENCE
+        return self.popleft()
 
 
 class LoopingPhone(Phone):
-    """What is waiting in its mouth is how late it is."""
-
     gain = 0.1
-    delay: Delay = staticmethod(lambda: DELAYS_MS[0])
+    back: "Returning[bytes]"
 
     def rtp_received(self, data: bytes, at: float | None = None) -> None:
         super().rtp_received(data, at)
-        packet = self.packets.pop()
-        heard = decode(packet.payload).astype(float) * self.gain
-        self.mouth.append(encode(heard.astype(np.int16)))
-        late = max(1, self.delay() // 20)
-        while len(self.mouth) > late + 2:
-            self.mouth.popleft()
-        while len(self.mouth) < late:
-            self.mouth.append(SILENCE)
+        heard = decode(self.packets.pop().payload).astype(float) * self.gain
+        self.back.append(encode(heard.astype(np.int16)))
+
+    def _send_rtp(self, payload_type: int, payload: bytes, timestamp: int, *, marker: bool) -> None:
+        back = self.back.take() or SILENCE
+        super()._send_rtp(payload_type, back, timestamp, marker=marker)
 
 
 class Echo(AudioStreamTrack):
@@ -64,8 +99,8 @@ class Echo(AudioStreamTrack):
 
     def __init__(self, gain: float, delay: Delay) -> None:
         super().__init__()
-        self._gain, self._delay = gain, delay
-        self._heard: deque[np.ndarray[Any, Any]] = deque()
+        self._gain = gain
+        self._back: Returning[Sound] = Returning(delay)
         self._sent = 0
 
     async def listen(self, speaker: MediaStreamTrack) -> None:
@@ -73,15 +108,12 @@ class Echo(AudioStreamTrack):
             frame: Any = await speaker.recv()
             channels = len(frame.layout.channels)
             mono = frame.to_ndarray().reshape(-1, channels)[:, 0].astype(float)
-            self._heard.append((mono * self._gain).astype(np.int16))
+            self._back.append((mono * self._gain).astype(np.int16))
 
     async def recv(self) -> Any:
         await super().recv()  # its pace
-        late = max(1, self._delay() // 20)
-        while len(self._heard) > late + 2:
-            self._heard.popleft()
-        silent = len(self._heard) < late
-        sound = np.zeros(FRAME, np.int16) if silent else np.resize(self._heard.popleft(), FRAME)
+        back = self._back.take()
+        sound = np.zeros(FRAME, np.int16) if back is None else np.resize(back, FRAME)
         frame = AudioFrame.from_ndarray(sound.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate, frame.pts = RATE, self._sent
         frame.time_base = fractions.Fraction(1, RATE)
@@ -91,7 +123,7 @@ class Echo(AudioStreamTrack):
 
 async def by_phone(service: Service, gain: float, delay: Delay) -> Callable[[], Any]:
     phone = LoopingPhone(service.sip)
-    phone.gain, phone.delay = gain, delay
+    phone.gain, phone.back = gain, Returning(delay)
     await (await phone.open()).call()
     return phone.close
 
@@ -175,9 +207,10 @@ async def measure(options: argparse.Namespace) -> None:
         settings = {
             "cascade.llm.script": str(script),
             "cascade.turn.echo_gate": str(not options.no_gate).lower(),
+            "apm.echo_control": str(options.echo_control).lower(),
         }
         with Service(**settings) as service:
-            calls = [loop_back(service, kind, options) for kind in ("sip", "webrtc")]
+            calls = [loop_back(service, kind, options) for kind in options.kinds.split(",")]
             for line in await asyncio.gather(*calls):
                 print(line)
 
@@ -189,7 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of each call (%(default)s)")
     parser.add_argument("--loss_db", type=float, default=20.0, help="(%(default)s)")
     parser.add_argument("--no_gate", action="store_true", help="with cascade.turn.echo_gate off")
-    asyncio.run(measure(parser.parse_args(arguments)))
+    parser.add_argument("--echo_control", action="store_true", help="with apm.echo_control")
+    parser.add_argument("--kinds", default="sip,webrtc", help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    print(f"load {os.getloadavg()[0]:.1f}")
+    asyncio.run(measure(options))
 
 
 if __name__ == "__main__":

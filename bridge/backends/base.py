@@ -31,6 +31,8 @@ class Capabilities:
     """Emits LoopAudio for what it hears, outside any response."""
     answers_turns: bool = False
     """Begins the response to a turn itself, and tells by ResponseBegun."""
+    times_turns: bool = False
+    """Tells by TurnTimed what the caller waited for."""
     max_input_tokens: int = 28_672
     """Of one request; older items are left out by the session's `truncation`."""
 

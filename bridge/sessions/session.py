@@ -92,6 +92,7 @@ class Session:
         self._timer: asyncio.Handle | None = None
         self._timer_due: float | None = None
         self._line = Line()
+        self._times_turns = backend.capabilities.times_turns
         self._asides = 0
         self._barge_ins = BargeIns(
             self._loop.time, lambda record: self.listener.session_barge_in(record)
@@ -183,7 +184,8 @@ class Session:
         voice, words = self._cleaning.hear(self._hold.hear(pcm))
         now = self._loop.time()
         if self._stream is not None:
-            self._line.heard(now, self._stream)
+            if self._times_turns:
+                self._line.heard(now, self._stream)
             if voice is not pcm and self._stream.on_coded is not None:
                 # The octets that came are of something else.
                 self._stream.on_coded(b"", "")

@@ -101,6 +101,7 @@ class CascadeBackend:
             transcribes=True,
             hears_dtmf=scripted,
             greets=scripted,
+            times_turns=True,
         )
 
     async def start(self, config: Mapping[str, Any], emit: Emit) -> None:

@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
+import httpx2
+
 from tests.bench import cps, events, peers, table, targets
 from tests.bench.measure import (
     RAMP_PER_S,
@@ -152,7 +154,7 @@ def kept_going(row: Row) -> Iterator[None]:
     """One that fails is a line without figures, not the end of half an hour's work."""
     try:
         yield
-    except (DidNotStart, GeneratorFailed) as error:
+    except (DidNotStart, GeneratorFailed, httpx2.HTTPError, OSError) as error:
         row.up = 0
         row.failures.append(f"not measured: {error}")
 

@@ -4,6 +4,7 @@ From then on aiortc sees STUN and DTLS only. What one call costs is what its pac
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -98,9 +99,10 @@ class WebRtcCalls:
             reports.cancel()
             heard = self._wire.remove(number)
             protocol, _ = self._protocols.pop(number)
-            loop._add_reader(  # type: ignore[attr-defined]
-                protocol.transport._sock_fd, protocol.transport._read_ready
-            )
+            if not protocol.transport.is_closing():
+                loop._add_reader(  # type: ignore[attr-defined]
+                    protocol.transport._sock_fd, protocol.transport._read_ready
+                )
             if channel is not None:
                 channel.close()
             await goodbye()
@@ -146,10 +148,11 @@ class WebRtcCalls:
 
     async def _report(self, dtls: Any, ssrc: int, theirs: int) -> None:
         """Receiver reports, as a browser sends them: nothing is lost."""
-        told = RtcpReceiverInfo(theirs, 0, 0, 0, 0, 0, 0)
-        while True:
-            await dtls._send_rtp(bytes(RtcpRrPacket(ssrc, [told])))
-            await asyncio.sleep(REPORT_S)
+        told = bytes(RtcpRrPacket(ssrc, [RtcpReceiverInfo(theirs, 0, 0, 0, 0, 0, 0)]))
+        with contextlib.suppress(ConnectionError):  # the far end has gone
+            while True:
+                await dtls._send_rtp(told)
+                await asyncio.sleep(REPORT_S)
 
     def _pass_on(self) -> None:
         while True:

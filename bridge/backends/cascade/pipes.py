@@ -43,11 +43,13 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 
 class Sound(msgspec.Struct, frozen=True, tag=True):
-    """`pcm`: int16 at `rate`."""
+    """`pcm`: int16 at `rate`. `words` begin in it: their place in the text, their length, and the
+    milliseconds of sound since the text began."""
 
     job: int
     rate: int
     pcm: bytes
+    words: list[tuple[int, int, int]] = []
 
 
 class Spoken(msgspec.Struct, frozen=True, tag=True):

@@ -108,6 +108,8 @@ class EspeakVoice:
                     reply = await self._reply(job)
                     if isinstance(reply, pipes.Sound):
                         resampler = resampler or Resampler(reply.rate, MODEL_RATE)
+                        if reply.words and on_words is not None:
+                            on_words(_words(text, reply.words))
                         yield resampler.process(np.frombuffer(reply.pcm, np.int16))
                     else:
                         finished = True
@@ -150,3 +152,10 @@ class EspeakVoice:
             await self._worker.send(pipes.Stop(job))
         except WorkerLost:
             await self._worker.close()
+
+
+def _words(text: str, places: Sequence[tuple[int, int, int]]) -> list[Word]:
+    return [
+        Word(text[begin : begin + length], begin_ms / 1000, begin_ms / 1000)
+        for begin, length, begin_ms in places
+    ]

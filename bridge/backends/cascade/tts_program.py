@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 from collections import deque
+from itertools import count as counter, takewhile
 from typing import BinaryIO, cast
 
 import espeakng_loader
@@ -23,8 +24,27 @@ BUFFER_MS = 60
 FIRST_BYTES = 1_000  # the first piece leaves at once
 NEXT_BYTES = 11_025  # a quarter of a second: fewer pieces, less work on the other side
 
+LAST_EVENT = 0
+WORD_EVENT = 1
+
+
+class Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h; its `text_position` counts characters from 1."""
+
+
+Event._fields_ = [
+    ("type", ctypes.c_int),
+    ("unique_identifier", ctypes.c_uint),
+    ("text_position", ctypes.c_int),
+    ("length", ctypes.c_int),
+    ("audio_position", ctypes.c_int),
+    ("sample", ctypes.c_int),
+    ("user_data", ctypes.c_void_p),
+    ("id", ctypes.c_char * 8),
+]
+
 Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event)
 )
 
 
@@ -47,6 +67,7 @@ class Speaker:
         self._waiting: deque[pipes.ToProgram] = deque()
         self._job = 0
         self._piece = bytearray()
+        self._words: list[tuple[int, int, int]] = []
         self._least = FIRST_BYTES
         self._stopped = False
         self._closed = False
@@ -75,6 +96,7 @@ class Speaker:
         self._library.espeak_SetParameter(RATE_PARAMETER, request.words_per_minute, 0)
         self._job, self._least, self._stopped = request.job, FIRST_BYTES, False
         self._piece.clear()
+        self._words.clear()
         text = request.text.replace("\0", " ").encode()
         self._library.espeak_Synth(text, len(text) + 1, 0, 1, 0, CHARS_UTF8, None, None)
         self._library.espeak_Synchronize()
@@ -82,8 +104,18 @@ class Speaker:
             self._flush()
         send(pipes.Spoken(request.job))
 
-    def _heard(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _: int) -> int:
+    def _heard(
+        self,
+        samples: "ctypes._Pointer[ctypes.c_short]",
+        count: int,
+        events: "ctypes._Pointer[Event]",
+    ) -> int:
         """Called by espeak-ng with each buffer; 1 makes it stop."""
+        told = map(events.__getitem__, counter())
+        for event in takewhile(lambda each: each.type != LAST_EVENT, told):
+            if event.type == WORD_EVENT:
+                word = (event.text_position - 1, event.length, event.audio_position)
+                self._words.append(word)
         if count > 0:
             self._piece += ctypes.string_at(samples, count * 2)
         if len(self._piece) >= self._least:
@@ -93,8 +125,9 @@ class Speaker:
         return int(self._stopped)
 
     def _flush(self) -> None:
-        send(pipes.Sound(self._job, self.rate, bytes(self._piece)))
+        send(pipes.Sound(self._job, self.rate, bytes(self._piece), self._words))
         self._piece.clear()
+        self._words.clear()
 
     def _listen(self) -> None:
         while ready(self._stdin):

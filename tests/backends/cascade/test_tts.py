@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -96,5 +97,23 @@ def test_a_dead_voice_fails_the_sentence_and_comes_back() -> None:
         with pytest.raises(BackendError, match="the voice failed"):
             await said(voice, "Yes. " * 200)
         assert len(await said(voice, "Yes.")) > 0
+
+    with_voice(use)
+
+
+def test_a_sentence_is_told_word_by_word_with_its_sound() -> None:
+    async def use(voice: EspeakVoice) -> None:
+        text = "Hello, this is the workshop. We close at nine."
+        words: list[tts.Word] = []
+        before_s = spoken_s = 0.0
+        async for pcm in voice.speak(text, on_words=words.extend):
+            before_s, spoken_s = spoken_s, spoken_s + len(pcm) / MODEL_RATE
+            assert words[-1].begin_s <= spoken_s + 0.1
+        assert " ".join(word.text for word in words) == re.sub(r"[.,]", "", text)
+        begins = [word.begin_s for word in words]
+        assert begins == sorted(set(begins))
+        assert begins[0] == 0.0
+        assert 0 < spoken_s - begins[-1] < 1.0
+        assert before_s
 
     with_voice(use)

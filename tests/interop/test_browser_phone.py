@@ -35,6 +35,7 @@ RATE = 48_000
 TONE_HZ = 600
 LOUD = 2000
 TALKS_S = 0.75
+BLOCKS = 50
 # A browser on a machine with other things to do.
 STARTS_S = 20.0
 
@@ -194,6 +195,8 @@ def test_a_page_of_https(tmp_path: Path) -> None:
             f"wss://127.0.0.1:{port}/",
             origin=origin,
             calls=1,
+            loud=LOUD,
+            blocks=BLOCKS,
             trusts=b64encode(sha256(key).digest()).decode(),
         ) as page,
     ):
@@ -201,8 +204,8 @@ def test_a_page_of_https(tmp_path: Path) -> None:
         seen = page.seen()
         ended = until(service, first["id"], in_state("ended"))
     assert (ended["secure"], ended["end_reason"]) == ("dtls", "remote_hangup")
-    began = seen.heard_at(1, seen.at(1, "called"))
-    assert is_heard(seen.tones(1, began + 0.1, seen.at(1, "ended")))
+    # A busy machine cuts holes into it.
+    assert sum(seen.tones(1, seen.at(1, "called"), seen.at(1, "ended"))) > 0.7 * BLOCKS
     assert [stats["transport"]["dtlsState"] for stats in seen.raw["stats"]] == ["connected"]
 
 

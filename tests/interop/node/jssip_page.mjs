@@ -1,11 +1,12 @@
 // A page with JsSIP registers, calls, and is called. Prints what it did, saw and heard as JSON.
 //
 // node jssip_page.mjs '{"origin", "url", "user", "password", "to", "chromium", "microphone",
-//   "calls", "trusts"}'
+//   "calls", "loud", "blocks", "trusts"}'
 //
 // The first call has keys, a hold, ICE that begins again and the page's BYE; the second waits for the
 // BYE of the other side, and so does the third, which is made to the page. With `calls` 1 there is but
-// one, that ends after a moment. `trusts` is the hash of a key whose certificate is believed.
+// one, that ends once so many `blocks` of 10 ms were `loud`. `trusts` is the hash of a key whose
+// certificate is believed.
 
 import { chromium } from "playwright-core";
 
@@ -95,13 +96,14 @@ function phone(wanted) {
     note(0, "registered");
 
     const [first, session] = await call();
-    await rest(750);
     if (wanted.calls === 1) {
+      while (seen.blocks.filter(([, , rms]) => rms > wanted.loud).length < wanted.blocks) await rest(50);
       await measure(first, session.connection);
       session.terminate();
       ua.stop();
       return rest(100);
     }
+    await rest(750);
     session.sendDTMF("5", { transportType: "INFO" });
     await rest(150);
     session.sendDTMF("7", { transportType: "RFC2833", duration: 160 });

@@ -112,8 +112,10 @@ class GuardedProtocol(StunProtocol):
         elif peer not in self.validated:
             connection.dropped.unvalidated += 1
         elif 127 < first < 192:
+            connection.arrived(self, peer)
             connection.on_media(data)
         elif 19 < first < 64:
+            connection.arrived(self, peer)
             connection.data_received(data, self.local_candidate.component)
         else:
             connection.dropped.unknown += 1
@@ -224,6 +226,17 @@ class GuardedConnection(Connection):
             return False
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
+
+    def arrived(self, protocol: StunProtocol, peer: tuple[str, int]) -> None:
+        """Data. What is sent goes by the same pair, if that is nominated as well: of several we
+        would take the last, others take the best (RFC 8445 section 8.1.1) and answer to no other.
+        """
+        ours = self._nominated.get(1)
+        if ours is None or (ours.protocol is protocol and ours.remote_addr == peer):
+            return
+        for pair in self._check_list:
+            if pair.nominated and pair.protocol is protocol and pair.remote_addr == peer:
+                self._nominated[1] = pair
 
     async def sendto(self, data: bytes, component: int) -> None:
         if not self.send_now(data):

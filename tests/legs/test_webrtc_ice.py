@@ -29,20 +29,32 @@ class Far:
         """Raises BlockingIOError if there is nothing yet."""
         return stun.parse_message(self._socket.recv(2048))
 
-    def checks(self) -> None:
+    async def checks(self) -> None:
+        """And nominates."""
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         names = f"{self._connection.local_username}:far"
         request.attributes |= {"USERNAME": names, "PRIORITY": 1, "USE-CANDIDATE": None}
         self._send(request, self._connection.local_password)
+        assert (await self.receives()).message_class == stun.Class.RESPONSE
 
     def answers(self, request: stun.Message) -> None:
         answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
         answer.attributes["XOR-MAPPED-ADDRESS"] = self._near
         self._send(answer, "f" * 22)
 
+    def says(self, data: bytes) -> None:
+        self._socket.sendto(data, self._near)
+
+    async def hears(self) -> bytes:
+        """The next that is not STUN."""
+        async with asyncio.timeout(5):
+            while (data := await asyncio.get_running_loop().sock_recv(self._socket, 2048))[0] < 4:
+                pass
+        return data
+
     def _send(self, message: stun.Message, password: str) -> None:
         message.add_message_integrity(password.encode())
-        self._socket.sendto(bytes(message), self._near)
+        self.says(bytes(message))
 
     def close(self) -> None:
         self._socket.close()
@@ -58,8 +70,7 @@ def test_a_check_that_was_lost_is_repeated_as_soon_as_the_far_end_shows_up() -> 
         await peer.connection.add_remote_candidate(far.candidate)
         connecting = asyncio.ensure_future(peer.connection.connect())
         lost = await far.receives()
-        far.checks()
-        assert (await far.receives()).message_class == stun.Class.RESPONSE
+        await far.checks()
         again = far.has_received()
         assert again.transaction_id == lost.transaction_id
         far.answers(again)
@@ -67,5 +78,37 @@ def test_a_check_that_was_lost_is_repeated_as_soon_as_the_far_end_shows_up() -> 
             await connecting
         await peer.close()
         far.close()
+
+    asyncio.run(main())
+
+
+def test_data_goes_where_data_comes_from() -> None:
+    """Of two pairs that the far end has nominated, it may use either."""
+
+    async def main() -> None:
+        peer = PeerTransport(wildcard="127.0.0.1")
+        connection = peer.connection
+        await peer.gatherer.gather()
+        one, two = Far(peer), Far(peer)
+        for far in (one, two):
+            await connection.add_remote_candidate(far.candidate)
+        connecting = asyncio.ensure_future(connection.connect())
+        two.answers(await two.receives())
+        request = await one.receives()
+        await one.checks()
+        one.answers(request)
+        async with asyncio.timeout(5):
+            await connecting
+        await two.checks()
+        connection.send_now(b"to the last")
+        assert await two.hears() == b"to the last"
+        for far in (one, two, one):
+            far.says(b"\x16 DTLS")
+            assert await connection.recv() == b"\x16 DTLS"
+            connection.send_now(b"back")
+            assert await far.hears() == b"back"
+        await peer.close()
+        for far in (one, two):
+            far.close()
 
     asyncio.run(main())

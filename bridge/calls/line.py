@@ -152,13 +152,17 @@ class Line(SessionListener):
 
     def _record(self, stream: AudioStream) -> None:
         recorder = self._board.recorder
-        # What is pressed into a vault may also be heard.
-        if recorder is None or (self.keypad is not None and self.keypad.vault):
+        if recorder is None or self._keeps_nothing:
             return
         if self._recording is None:
             self._recording = recorder.record(self.call.call_id)
             self.call.recording = self._recording.path.name
         stream.tap = self._recording.tap
+
+    @property
+    def _keeps_nothing(self) -> bool:
+        """What is pressed into a vault may also be heard."""
+        return self.keypad is not None and self.keypad.vault
 
     def leg_ended(self, reason: str) -> None:
         if self.keypad is not None and (digits := self.keypad.close()):
@@ -340,7 +344,8 @@ class Line(SessionListener):
 
     def session_message(self, terms: MessageTerms) -> MessageTaker | None:
         recorder = self._board.message_recorder
-        if recorder is None or self.call.state is not CallState.ACTIVE:
+        active = self.call.state is CallState.ACTIVE
+        if recorder is None or not active or self._keeps_nothing:
             return None
         number = len(self.call.messages) + 1
         track = recorder.track(f"{self.call.call_id}_message_{number}")

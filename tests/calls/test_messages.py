@@ -268,6 +268,25 @@ def test_a_call_may_have_more_than_one_and_a_sigh_is_none(tmp_path: Path) -> Non
     virtual.run(scenario())
 
 
+def test_a_call_with_a_vault_records_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(webhook=True, capabilities=Capabilities(greets=True))
+        desk.board.message_recorder = Recorder(tmp_path)
+        vault = {"dtmf": {"length": 4, "vault": True}}
+        leg, call_id = await desk.answered({"type": "realtime", "transport": vault})
+        desk.board.session(call_id).greet()
+        response_id = desk.model.orders[-1].response_id
+        desk.model.emits(TakeMessage(response_id, TERMS))
+        desk.model.emits(ResponseFinished(response_id))
+        await virtual.wait(0.1)
+        assert news(desk) == ["[message failed]"]
+        leg.ends("remote_hangup")
+        await virtual.settle()
+        assert await closed(desk, tmp_path) == {}
+
+    virtual.run(scenario())
+
+
 def test_where_nothing_can_be_recorded_the_model_hears_of_it() -> None:
     async def scenario() -> None:
         desk = reception(None)

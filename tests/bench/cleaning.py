@@ -1,9 +1,9 @@
 """What realtime-bridge[apm] does to the voice of a caller, and what it costs.
 
 Speech on a telephone in noise: how far it stands out before and after, its PESQ against the speech
-alone if pesq is there (scripts/install-peers --all), and how often the noise between is taken for
-a caller who interrupts. Then the agent's voice come back: how much of it is left. The cost is CPU
-time, of all threads.
+alone if pesq is there (scripts/install-peers --all), and how often the noise would be taken for a
+caller who interrupts, if turns were not found in the sound as it came. Then the agent's voice come
+back: how much of it is left. The cost is CPU time, of all threads.
 
     python -m tests.bench.cleaning
 """
@@ -99,7 +99,8 @@ def in_noise(snr_db: float) -> None:
     said, talks = spoken()
     seconds = len(said) / MODEL_RATE
     alone = telephone(said)
-    print(f"| noise, {snr_db:g} dB below | heard | stands out by, dB | PESQ | false starts / min |")
+    print(f"| noise, {snr_db:g} dB below | heard | stands out by, dB | PESQ ", end="")
+    print("| false starts / min, were turns found in it |")
     print("|---|---|---|---|---|")
     for noise, make in NOISES.items():
         hiss = scaled(make(seconds + 1), CALLER_DBFS - snr_db)[: len(said)]

@@ -228,14 +228,15 @@ class GuardedConnection(Connection):
         return True
 
     def arrived(self, protocol: StunProtocol, peer: tuple[str, int]) -> None:
-        """Data. What is sent goes by the same pair, if that is nominated as well: of several we
-        would take the last, others take the best (RFC 8445 section 8.1.1) and answer to no other.
+        """Data. What is sent goes by the same pair: of several that are nominated we would take the
+        last, others take the best (RFC 8445 section 8.1.1) and hear no other. That it works both
+        ways the far end knows by a check of its own.
         """
         ours = self._nominated.get(1)
         if ours is None or (ours.protocol is protocol and ours.remote_addr == peer):
             return
         for pair in self._check_list:
-            if pair.nominated and pair.protocol is protocol and pair.remote_addr == peer:
+            if pair.protocol is protocol and pair.remote_addr == peer:
                 self._nominated[1] = pair
 
     async def sendto(self, data: bytes, component: int) -> None:

@@ -1,7 +1,8 @@
 """Speech to text and text to speech here, by sherpa-onnx and a directory with a model of one's own.
 
-Its library is imported here alone. It works in threads, without Python's lock; what it finds wrong
-in a model it may end the process for, which is why files are looked for before.
+Its library is imported here alone. It works in threads, without Python's lock. For some of what it
+finds wrong in a model it ends the process: so models are loaded before there are calls, and their
+files are looked for before that.
 """
 
 import asyncio
@@ -75,32 +76,26 @@ def recogniser(settings: SttSettings) -> SpeechToText:
 
 
 class Recogniser:
-    """Of whole utterances. Raises ConfigError if a file of the model is not there."""
+    """Of whole utterances. Loading the model takes seconds, and raises ConfigError."""
 
     _families = RECOGNISERS
     _class = "OfflineRecognizer"
 
     def __init__(self, settings: SttSettings) -> None:
-        self._sherpa = _library("cascade.stt")
-        self._settings = settings
-        self._make, patterns = self._families[settings.family]
-        self._files = _find(settings.model, {**patterns, "tokens": "*tokens.txt"}, "cascade.stt")
+        sherpa = _library("cascade.stt")
+        made, patterns = self._families[settings.family]
+        options = _find(settings.model, {**patterns, "tokens": "*tokens.txt"}, "cascade.stt")
+        if settings.family in ("whisper", "sense-voice") and settings.language:
+            options["language"] = settings.language
+        make = getattr(getattr(sherpa, self._class), made)
+        self._model = _load(lambda: make(**options), "cascade.stt")
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="sherpa-stt")
-        self._loading = asyncio.Lock()
         self._waiting = 0
-        self._model: Any = None
 
     async def start(self) -> None:
-        async with self._loading:
-            if self._model is None:
-                make = getattr(getattr(self._sherpa, self._class), self._make)
-                options = dict(self._files)
-                if self._settings.family in ("whisper", "sense-voice") and self._settings.language:
-                    options["language"] = self._settings.language
-                self._model = await self._run(_load, lambda: make(**options), "cascade.stt")
+        """It is loaded."""
 
     async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted = Wanted()) -> str:
-        await self.start()
         return str(await self._run(self._words, pcm))
 
     async def close(self) -> None:
@@ -139,15 +134,13 @@ class StreamingRecogniser(Recogniser):
         return _Streamed(self, self._tasks, on_delta)
 
     async def transcribe(self, pcm: Pcm, hints: Hints | None, wanted: Wanted = Wanted()) -> str:
-        return await self.hear(await self.open(), pcm, last=True)
+        return await self.hear(self.open(), pcm, last=True)
 
     async def hear(self, heard: "_Heard", pcm: Pcm, *, last: bool = False) -> str:
         """All words so far. Raises OverloadedError."""
         return str(await self._run(self._hear, heard, pcm, last))
 
-    async def open(self) -> "_Heard":
-        """Raises ConfigError."""
-        await self.start()
+    def open(self) -> "_Heard":
         return _Heard(self._model.create_stream(), Resampler(MODEL_RATE, RATE))
 
     async def close(self) -> None:
@@ -206,7 +199,7 @@ class _Streamed:
             self._words.fail(error.message)
 
     async def _hear(self) -> str:
-        heard = await self._recogniser.open()
+        heard = self._recogniser.open()
         told = ""
         while True:
             await self._more.wait()
@@ -223,31 +216,34 @@ class _Streamed:
 
 
 class Voice:
-    """One text at a time, for all calls. Raises ConfigError if a file of the model is not there."""
+    """One text at a time, for all calls. Loading it takes seconds, and raises ConfigError."""
 
     def __init__(self, settings: TtsSettings) -> None:
         _known("cascade.tts.family", settings.family, VOICES)
-        self._sherpa = _library("cascade.tts")
+        sherpa = _library("cascade.tts")
         self._settings = settings
-        self._config, patterns = VOICES[settings.family]
+        config, patterns = VOICES[settings.family]
         # Since its version 2 sherpa-onnx knows no pronunciation but that of a lexicon.
         patterns = {**patterns, "tokens": "tokens.txt", "lexicon": "lexicon*.txt"}
-        self._files = _find(settings.model, patterns, "cascade.tts")
+        files = _find(settings.model, patterns, "cascade.tts")
+
+        def make() -> Any:
+            part = getattr(sherpa, config)(**files)
+            options = {settings.family: part, "num_threads": VOICE_THREADS}
+            whole = sherpa.OfflineTtsConfig(model=sherpa.OfflineTtsModelConfig(**options))
+            if not whole.validate():
+                raise ValueError("sherpa-onnx says above what it lacks")
+            return sherpa.OfflineTts(whole)
+
+        self._model = _load(make, "cascade.tts")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sherpa-tts")
-        self._loading = asyncio.Lock()
-        self._model: Any = None
 
     async def start(self) -> None:
-        async with self._loading:
-            if self._model is None:
-                loop = asyncio.get_running_loop()
-                loading = loop.run_in_executor(self._thread, _load, self._make, "cascade.tts")
-                self._model = await loading
+        """It is loaded."""
 
     async def speak(
         self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
     ) -> AsyncGenerator[Pcm, None]:
-        await self.start()
         loop = asyncio.get_running_loop()
         sounds: asyncio.Queue[Pcm | None] = asyncio.Queue()
         stopped = threading.Event()
@@ -294,15 +290,6 @@ class Voice:
             if name.isdecimal() and int(name) < self._model.num_speakers:
                 return int(name)
         return 0
-
-    def _make(self) -> Any:
-        sherpa = self._sherpa
-        part = getattr(sherpa, self._config)(**self._files)
-        options = {self._settings.family: part, "num_threads": VOICE_THREADS}
-        config = sherpa.OfflineTtsConfig(model=sherpa.OfflineTtsModelConfig(**options))
-        if not config.validate():
-            raise ValueError("sherpa-onnx says above what it lacks")
-        return sherpa.OfflineTts(config)
 
 
 def _known(setting: str, value: str, known: Any) -> None:

@@ -18,9 +18,9 @@ Floats = NDArray[np.float32]
 RATE = 8000  # a telephone has nothing above
 STEP = MODEL_RATE // RATE
 WINDOW = RATE * 160 // 1000
-MAX_DELAY = RATE * 350 // 1000
-KEPT = RATE  # one second of either side
-SIZE = 4096  # of the transform: at least WINDOW + MAX_DELAY
+MAX_DELAY = RATE * 430 // 1000  # 250 of the far end, and what both jitter buffers hold
+KEPT = 2 * RATE  # of either side: a busy machine judges late
+SIZE = 8192  # of the transform: at least WINDOW + MAX_DELAY
 COPY = 0.5
 """Correlation of the differences of samples above which what is heard is what was played: of the
 samples themselves any two voices have more, by the few low harmonics that they mostly are."""

@@ -25,6 +25,7 @@ _SET_BITRATE = 4002
 _SET_COMPLEXITY = 4010
 _SET_INBAND_FEC = 4012
 _SET_PACKET_LOSS = 4014
+_RESET_STATE = 4028
 
 # Frame duration by configuration number, in samples of the RTP clock (RFC 6716 table 2).
 _SILK_FRAMES = (480, 960, 1920, 2880)
@@ -142,6 +143,10 @@ class OpusEncoder:
         """Add FEC worth that much loss; 0 for none. Heard only in "voip"."""
         self._set(_SET_INBAND_FEC, int(percent > 0))
         self._set(_SET_PACKET_LOSS, percent)
+
+    def begin_anew(self) -> None:
+        """As new, with all that was set."""
+        _check(self._lib.opus_encoder_ctl(self._state, _RESET_STATE))
 
     def work(self, complexity: int) -> None:
         """0 to 10, from the next frame on."""

@@ -56,9 +56,11 @@ class OpusOutbound:
         if self._guesses:
             self._encoder.expect_loss(ASSUMED_PERCENT)
         self._rested = 0
-        self._silence = b""
 
     def encode(self, frame: Pcm) -> bytes:
+        if self._silk and self._rested >= SETTLED_FRAMES:
+            # The silence was CELT's, and the other side begins anew after that.
+            self._encoder.begin_anew()
         self._rested = 0
         if self._sparing is not EFFORT.sparing:
             self._sparing = EFFORT.sparing
@@ -70,11 +72,12 @@ class OpusOutbound:
         again, else it begins too loud or not at all."""
         if self._rested < SETTLED_FRAMES:
             self._rested += 1
-            self._silence = self._encoder.encode(_QUIET)
-        elif self._guesses and self._calm >= CALM_REPORTS:
+            coded = self._encoder.encode(_QUIET)
+            return coded if self._silk else _silence()
+        if self._guesses and self._calm >= CALM_REPORTS:
             self._guesses = False
             self._renew(silk=False)
-        return self._silence if self._silk else _silence()
+        return _silence()
 
     def expect_loss(self, fraction: float, *, told: bool) -> None:
         """What was last known of losses, 0 to 1, once a second; `told`: by the far end."""

@@ -11,6 +11,7 @@ from bridge.media.effort import EFFORT
 from bridge.media.outbound import (
     CALM_REPORTS,
     CELT_BITRATE,
+    SETTLED_FRAMES,
     G722Outbound,
     OpusOutbound,
     OpusTerms,
@@ -51,6 +52,15 @@ def test_opus_rests_on_one_packet() -> None:
     outbound.encode(FRAMES[0])
     assert outbound.rest() == outbound.rest()
     assert not OpusDecoder().decode(outbound.rest()).any()
+    outbound.close()
+
+
+def test_a_pause_with_fec_settles_on_next_to_nothing() -> None:
+    outbound = OpusOutbound(OpusTerms(repairs=True))
+    outbound.encode(FRAMES[0])
+    packets = [outbound.rest() for _ in range(SETTLED_FRAMES + 10)]
+    assert min(map(len, packets[:SETTLED_FRAMES])) > 10
+    assert max(map(len, packets[SETTLED_FRAMES:])) <= 3
     outbound.close()
 
 

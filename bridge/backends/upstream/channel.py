@@ -102,13 +102,15 @@ class Channel:
 
     def leaves_waiting(self, now: float, patience_s: float) -> bool:
         """The caller has heard nothing for so long in the middle of a message, or nothing comes of
-        the answer that is due, or there is no session yet."""
+        the answer that is due, or of what the caller said, or there is no session yet."""
         if not self.ready:
             return True
         if self._responses.sounding:
             return now - patience_s > self._talk.audible_until
         late = self._pulse.silent_s(now) > self._talk.settings.flow_timeout_s
-        return late and (self._talk.answer_owed or self._responses.to_sound)
+        caller = self._talk.caller
+        unheard = caller.quiet and caller.unnoticed_ms > NOTICED_MS
+        return late and (self._talk.answer_owed or self._responses.to_sound or unheard)
 
     def _due(self, now: float) -> Due:
         talk = self._talk

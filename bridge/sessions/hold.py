@@ -13,22 +13,20 @@ EVERY_S = 4.0
 
 
 class Hold:
-    """`play` gets the tone, again and again."""
-
-    def __init__(self, play: Callable[[Pcm], None]) -> None:
-        self._play = play
+    def __init__(self) -> None:
         self._waits = 0
 
     def hear(self, pcm: Pcm) -> Pcm:
         """The caller, or silence in the caller's place: the model's clock runs on."""
         return np.zeros_like(pcm) if self._waits else pcm
 
-    async def keep(self, seconds: float) -> None:
+    async def keep(self, seconds: float, play: Callable[[Pcm], None]) -> None:
+        """`play` gets the tone, again and again."""
         self._waits += 1
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    self._play(TONE)
+                    play(TONE)
                     await asyncio.sleep(EVERY_S)
         except TimeoutError:
             return

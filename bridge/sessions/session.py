@@ -99,7 +99,7 @@ class Session:
         )
         self._last_word = LastWord(self._loop)
         self._diversion = Diversion()
-        self._hold = Hold(lambda tone: self._on_call(base.Aside(tone)))
+        self._hold = Hold()
         self._cleaning = Cleaning(backend, terms.cleaning)
         self._cleaning.configure(config.noise_reduction)
         self._carrying = False
@@ -258,7 +258,7 @@ class Session:
         self.end_call(self.listener.transfer_target(target))
 
     async def hold(self, seconds: float) -> None:
-        await self._hold.keep(seconds)
+        await self._hold.keep(seconds, lambda tone: self._on_call(base.Aside(tone)))
 
     def send_digits(self, digits: str) -> None:
         """Raises RequestError."""

@@ -116,15 +116,25 @@ def test_how_a_message_ends(
     assert taking.over(tmp_path) == outcome
 
 
-async def asked(desk: Desk, terms: MessageTerms = TERMS) -> tuple[Extension, CallId]:
-    """A caller whose model has asked for a message, and heard the tone."""
+async def takes_message(desk: Desk) -> None:
+    """The model has asked for one, in its last words."""
+    response_id = desk.model.orders[-1].response_id
+    desk.model.emits(TakeMessage(response_id, TERMS))
+    desk.model.emits(ResponseFinished(response_id))
+    await virtual.wait(0.1)
+
+
+async def up(desk: Desk) -> tuple[Extension, CallId]:
     leg, call_id = desk.call()
     await virtual.settle()
     leg.acknowledges()
-    response_id = desk.model.orders[-1].response_id
-    desk.model.emits(TakeMessage(response_id, terms))
-    desk.model.emits(ResponseFinished(response_id))
-    await virtual.wait(0.1)
+    return leg, call_id
+
+
+async def asked(desk: Desk) -> tuple[Extension, CallId]:
+    """A caller whose model has asked for a message, and heard the tone."""
+    leg, call_id = await up(desk)
+    await takes_message(desk)
     assert leg.stream is not None
     for _ in range(25):
         leg.stream.next_frame()
@@ -198,13 +208,8 @@ def test_what_is_said_after_the_tone_is_no_turn_but_a_message(tmp_path: Path) ->
 def test_the_tone_is_heard_before(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk = reception(tmp_path)
-        leg, _ = desk.call()
-        await virtual.settle()
-        leg.acknowledges()
-        response_id = desk.model.orders[-1].response_id
-        desk.model.emits(TakeMessage(response_id, TERMS))
-        desk.model.emits(ResponseFinished(response_id))
-        await virtual.wait(0.1)
+        leg, _ = await up(desk)
+        await takes_message(desk)
         assert leg.stream is not None
         frames = [leg.stream.next_frame() for _ in range(25)]
         loud = [frame is not None and bool(np.abs(frame).max() > 1000) for frame in frames]
@@ -226,10 +231,7 @@ def test_who_hangs_up_in_the_middle_of_a_word_loses_none(tmp_path: Path) -> None
         desk.board.message_recorder = Recorder(tmp_path)
         leg, call_id = await desk.answered()
         desk.board.session(call_id).greet()
-        response_id = desk.model.orders[-1].response_id
-        desk.model.emits(TakeMessage(response_id, TERMS))
-        desk.model.emits(ResponseFinished(response_id))
-        await virtual.wait(0.1)
+        await takes_message(desk)
         talks(desk, leg, 3.3)
         leg.ends("remote_hangup")
         await virtual.settle()
@@ -252,10 +254,7 @@ def test_a_call_may_have_more_than_one_and_a_sigh_is_none(tmp_path: Path) -> Non
         leg.presses("#")
         assert news(desk) == ["[message too short]"]
         for count in (1, 2):
-            response_id = desk.model.orders[-1].response_id
-            desk.model.emits(TakeMessage(response_id, TERMS))
-            desk.model.emits(ResponseFinished(response_id))
-            await virtual.wait(0.1)
+            await takes_message(desk)
             talks(desk, leg, count + 1)
             desk.model.emits(SpeechStopped(1000))
             leg.presses("#")
@@ -275,10 +274,7 @@ def test_a_call_with_a_vault_records_nothing(tmp_path: Path) -> None:
         vault = {"dtmf": {"length": 4, "vault": True}}
         leg, call_id = await desk.answered({"type": "realtime", "transport": vault})
         desk.board.session(call_id).greet()
-        response_id = desk.model.orders[-1].response_id
-        desk.model.emits(TakeMessage(response_id, TERMS))
-        desk.model.emits(ResponseFinished(response_id))
-        await virtual.wait(0.1)
+        await takes_message(desk)
         assert news(desk) == ["[message failed]"]
         leg.ends("remote_hangup")
         await virtual.settle()
@@ -304,9 +300,7 @@ def test_where_nothing_can_be_recorded_the_model_hears_of_it() -> None:
 def test_a_transfer_that_may_not_be_is_told_to_a_model_that_is_there(returns: bool) -> None:
     async def scenario() -> None:
         desk = reception(None)
-        leg, call_id = desk.call()
-        await virtual.settle()
-        leg.acknowledges()
+        leg, call_id = await up(desk)
         response_id = desk.model.orders[-1].response_id
         desk.model.emits(CallAction(response_id, "transfer", "tel:+4930", returns=returns))
         desk.model.emits(ResponseFinished(response_id))

@@ -21,6 +21,7 @@ import httpx2
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
+from aiortc.rtp import is_rtcp
 from numpy.typing import NDArray
 
 from bridge.audio.opus import OpusDecoder
@@ -107,13 +108,14 @@ class _Mouth(AudioStreamTrack):
         super().__init__()
         self.queue: deque[NDArray[np.int16]] = deque()
         self.spoke_at: float | None = None
+        self.speaks = False
+        """A frame of speech was taken whose packet has not left yet."""
 
     async def recv(self) -> Any:
         frame: Any = await super().recv()
         said = self.queue.popleft() if self.queue else None
         if said is not None:
-            if self.spoke_at is None:
-                self.spoke_at = asyncio.get_running_loop().time()
+            self.speaks = True
             frame.planes[0].update(said.tobytes())
         return frame
 
@@ -148,6 +150,8 @@ class BrowserCaller:
         sender = self._pc.addTrack(self._mouth)
         receiver = next(t.receiver for t in self._pc.getTransceivers() if t.sender is sender)
         receiver._handle_rtp_packet = self._packet  # type: ignore[method-assign]
+        self._send = sender.transport._send_rtp
+        sender.transport._send_rtp = self._sent  # type: ignore[method-assign]
         await self._pc.setLocalDescription(await self._pc.createOffer())
         async with httpx2.AsyncClient(timeout=10) as http:
             answer = await http.post(
@@ -158,6 +162,13 @@ class BrowserCaller:
         await self._pc.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
         await asyncio.wait_for(connected.wait(), 10)
         return str(answer.headers["location"].rsplit("/", 1)[1])
+
+    async def _sent(self, data: bytes) -> None:
+        await self._send(data)
+        if self._mouth.speaks and not is_rtcp(data):
+            self._mouth.speaks = False
+            if self._mouth.spoke_at is None:
+                self._mouth.spoke_at = asyncio.get_running_loop().time()
 
     async def _packet(self, packet: Any, arrival_time_ms: int) -> None:
         now = asyncio.get_running_loop().time()

@@ -22,13 +22,13 @@ OPUS = 96
 
 
 def clear(said: Path, heard: Path) -> int:
-    """Half seconds of what linphone recorded, at the rate of its codec, that are as it spoke."""
+    """Half seconds of what linphone recorded, at the rate of its codec, that sound as it spoke."""
     narrow = heard.with_suffix(".8k.wav")
     subprocess.run(["sox", str(heard), "-r", "8000", str(narrow)], check=True)
     sound = speech.read(narrow)
     pieces = [sound[start : start + 4000] for start in range(0, len(sound) - 4000, 1000)]
     loud = [piece for piece in pieces if np.abs(piece).max() > 1000]
-    return sum(speech.resemblance(speech.read(said), piece) > 0.9 for piece in loud) // 4
+    return sum(speech.same_sound(speech.read(said), piece) > 0.97 for piece in loud) // 4
 
 
 @pytest.mark.interop("linphonec", "espeak-ng", "sox", "tcpdump")

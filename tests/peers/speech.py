@@ -76,3 +76,22 @@ def resemblance(said: NDArray[np.int16], piece: NDArray[np.int16]) -> float:
     squares = np.concatenate(([0.0], np.cumsum(whole**2)))
     energy = np.sqrt((squares[len(short) :] - squares[: -len(short)]) * (short**2).sum())
     return float((products / np.maximum(energy, 1.0)).max())
+
+
+def same_sound(said: NDArray[np.int16], piece: NDArray[np.int16]) -> float:
+    """As `resemblance`, of the loudness in 16 bands over time, at 8 kHz: codecs that shape their
+    noise by the ear keep the sound and not the waveform. Other words come to 0.93 at most."""
+    whole, part = _bands(said), _bands(piece)
+    part = part - part.mean(axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, len(part), axis=0).swapaxes(1, 2)
+    windows = windows - windows.mean(axis=1, keepdims=True)
+    energy = np.sqrt((windows**2).sum(axis=(1, 2)) * (part**2).sum())
+    return float(((windows * part).sum(axis=(1, 2)) / np.maximum(energy, 1e-9)).max())
+
+
+def _bands(sound: NDArray[np.int16], frame: int = 256, step: int = 80) -> NDArray[np.float64]:
+    frames = np.lib.stride_tricks.sliding_window_view(sound.astype(float), frame)[::step]
+    power = np.abs(np.fft.rfft(frames * np.hanning(frame), axis=1)) ** 2
+    edges = np.unique(np.geomspace(3, frame // 2 - 8, 17).round().astype(int))
+    bands: NDArray[np.float64] = np.add.reduceat(power, edges, axis=1)[:, :-1]
+    return np.log(bands + 1e4 * frame)

@@ -12,23 +12,30 @@ from functools import cache
 HOST = "127.0.0.1"
 RANGE = range(30_000, 32_768)
 """Above the RTP ports of the tests."""
-BLOCK = 128
+BLOCK = 256
+APART = 3
+"""Some phones listen for TLS one above, whatever they are told."""
 
 # Hypothesis seeds the usual one, and then all processes choose alike.
 rng = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Neither UDP nor TCP is bound there: SIP listens on both."""
-    for port in itertools.islice(_block()[1], BLOCK):
-        try:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                with socket.socket(socket.AF_INET, kind) as probe:
-                    probe.bind((HOST, port))
-        except OSError:
-            continue
-        return port
+    """Neither UDP nor TCP is bound there, nor at its neighbours, which nobody else is given."""
+    for port in itertools.islice(_block()[1], BLOCK // APART):
+        if all(_is_free(each) for each in range(port - 1, port + 2)):
+            return port
     raise RuntimeError("no port is free")
+
+
+def _is_free(port: int) -> bool:
+    try:
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.bind((HOST, port))
+    except OSError:
+        return False
+    return True
 
 
 @cache
@@ -36,7 +43,7 @@ def _block() -> tuple[socket.socket, Iterator[int]]:
     """What holds it, and its ports over and over."""
     first = list(RANGE[: len(RANGE) - BLOCK : BLOCK])
     held, base = claim(first, BLOCK)
-    return held, itertools.cycle(range(base, base + BLOCK - 1))
+    return held, itertools.cycle(range(base + 1, base + BLOCK - 2, APART))
 
 
 def claim(bases: list[int], size: int) -> tuple[socket.socket, int]:

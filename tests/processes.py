@@ -24,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_said] = {}
 
 
+# Before xdist makes the group part of each name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.pluginmanager.hasplugin("xdist"):
         return

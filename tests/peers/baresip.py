@@ -59,9 +59,6 @@ class Baresip:
         subprocess.run(["sox", "-D", str(microphone), str(padded), *effects], check=True)
         self.port = port = free_port()
         control = free_port()
-        if control == port + 1:
-            # It listens for TLS there, whatever it is told.
-            control = free_port()
         modules = ["g711", "g722", "opus", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         modules += ["dtls_srtp", "ice"] * by_dtls
@@ -117,7 +114,11 @@ class Baresip:
                     break  # Another one took a port of ours.
                 time.sleep(0.05)
         self._process.kill()
-        raise RuntimeError("baresip did not open its control port")
+        self._process.wait(5)
+        self._log.close()
+        said = self.log[-500:]
+        self._home.cleanup()
+        raise RuntimeError(f"baresip did not open its control port:\n{said}")
 
     def command(self, name: str, parameter: str | None = None) -> None:
         order: dict[str, str] = {"command": name}

@@ -213,6 +213,7 @@ def _watch(
     tasks = TaskOwner("media clock")
     tasks.spawn(_judge(clock.stats, loop), name="effort")
     tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")
+    stack.callback(EFFORT.forget)
     stack.push_async_callback(tasks.close)
 
 

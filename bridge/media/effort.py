@@ -40,6 +40,10 @@ class Effort:
             self.sparing = False
             log.info("the media clock is in time: Opus at its best again")
 
+    def forget(self) -> None:
+        """The clock has stopped."""
+        self.sparing, self._in_time_since = False, None
+
 
 EFFORT = Effort()
 """There is one media clock in a process, for all of its calls."""

@@ -37,3 +37,12 @@ def test_each_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     judged(LATE, LATE, *[IN_TIME] * 30)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_without_a_clock_nothing_is_spared() -> None:
+    effort = Effort()
+    effort.judge(LATE, 0.0)
+    effort.forget()
+    assert not effort.sparing
+    effort.judge(BETWEEN, 1.0)
+    assert not effort.sparing

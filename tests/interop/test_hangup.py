@@ -21,9 +21,15 @@ def test_chromium_is_told_at_once() -> None:
         run = subprocess.run(["node", DRIVER, wanted], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     seen: list[tuple[float, str]] = json.loads(run.stdout)
-    names = [what for _, what in seen]
-    assert names.index("output_audio_buffer.cleared") < names.index("response.done")
-    assert names[names.index("response.done") + 1 :] == ["channel closed", "peer failed"]
+    ends = [what for ms, what in seen if ms >= 0]
+    story, ends = ends[: ends.index("channel closed")], ends[ends.index("channel closed") :]
+    assert ends == ["channel closed", "peer failed"]
+    assert "output_audio_buffer.cleared" in story
+    # A voice is faster than its words are played: the response may be done before the hangup.
+    if "response.done" in story:
+        assert story[-1] == "response.done"
+    else:
+        assert "response.done" in [what for ms, what in seen if ms < 0]
     at = {what: ms for ms, what in seen}
     print(f"channel closed {at['channel closed']:.0f} ms, peer failed {at['peer failed']:.0f} ms")
     assert at["channel closed"] < 1000

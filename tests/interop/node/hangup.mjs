@@ -62,8 +62,7 @@ try {
   await until("channel closed");
   await until("peer disconnected", "peer failed", "peer closed");
   const seen = await page.evaluate(() => window.seen);
-  const after = seen.filter(([at]) => at >= asked).map(([at, what]) => [at - asked, what]);
-  console.log(JSON.stringify(after));
+  console.log(JSON.stringify(seen.map(([at, what]) => [at - asked, what])));
 } finally {
   await browser.close();
 }

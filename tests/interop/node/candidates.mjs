@@ -4,7 +4,7 @@
 // node candidates.mjs '{"url", "chromium", "bare": [true, …]}': a call each, with no candidates in
 // the offer, or with those that Chromium shows to pages that have no microphone.
 
-import { chromium } from "playwright-core";
+import { start } from "./browser.mjs";
 
 const wanted = JSON.parse(process.argv[2]);
 
@@ -54,19 +54,7 @@ async function heard() {
   }
 }
 
-const browser = await chromium.launch({
-  executablePath: wanted.chromium,
-  headless: true,
-  args: [
-    "--autoplay-policy=no-user-gesture-required",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await start(wanted.chromium);
 try {
   const told = [];
   for (const bare of wanted.bare) {

@@ -3,8 +3,7 @@
 // node console.mjs '{"url", "chromium", "microphone", "key", "shots"}': the WAV to speak, the key to
 // press once two sentences were heard, the folder for screenshots.
 
-import { chromium } from "playwright-core";
-
+import { TELLS_ADDRESSES, start } from "./browser.mjs";
 import { ear } from "./ear.mjs";
 
 const wanted = JSON.parse(process.argv[2]);
@@ -62,22 +61,9 @@ function observe() {
   }, true);
 }
 
-const browser = await chromium.launch({
-  executablePath: wanted.chromium,
-  headless: true,
-  args: [
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-audio-capture=${wanted.microphone}%noloop`,
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
+const browser = await start(wanted.chromium, {
+  microphone: `${wanted.microphone}%noloop`,
+  args: [TELLS_ADDRESSES],
 });
 
 const VIEWS = [

@@ -3,7 +3,7 @@
 //
 // node hangup.mjs '{"url", "chromium"}'
 
-import { chromium } from "playwright-core";
+import { TELLS_ADDRESSES, start } from "./browser.mjs";
 
 const wanted = JSON.parse(process.argv[2]);
 const WAIT_MS = 20_000;
@@ -35,20 +35,7 @@ async function hangup(url) {
   return asked;
 }
 
-const browser = await chromium.launch({
-  executablePath: wanted.chromium,
-  headless: true,
-  args: [
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await start(wanted.chromium, { args: [TELLS_ADDRESSES] });
 try {
   const page = await browser.newPage();
   const until = (...any) =>

@@ -8,8 +8,7 @@
 // one, that ends once so many `blocks` of 10 ms were `loud`. `trusts` is the hash of a key whose
 // certificate is believed.
 
-import { chromium } from "playwright-core";
-
+import { start } from "./browser.mjs";
 import { bundle } from "./bundle.mjs";
 import { ear } from "./ear.mjs";
 
@@ -140,20 +139,9 @@ function phone(wanted) {
   };
 }
 
-const browser = await chromium.launch({
-  executablePath: wanted.chromium,
-  headless: true,
+const browser = await start(wanted.chromium, {
+  microphone: wanted.microphone,
   args: [
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-audio-capture=${wanted.microphone}`,
-    "--autoplay-policy=no-user-gesture-required",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
     "--disable-features=LocalNetworkAccessChecks",
     ...(wanted.trusts ? [`--ignore-certificate-errors-spki-list=${wanted.trusts}`] : []),
   ],

@@ -5,8 +5,8 @@
 // the file for what was heard: 16 bit, mono, without a header.
 
 import { writeFileSync } from "node:fs";
-import { chromium } from "playwright-core";
 
+import { TELLS_ADDRESSES, start } from "./browser.mjs";
 import { ear } from "./ear.mjs";
 
 const wanted = JSON.parse(process.argv[2]);
@@ -68,23 +68,9 @@ async function call({ url, codec, seconds }) {
   return { heard: btoa(text), rate, stats };
 }
 
-const browser = await chromium.launch({
-  executablePath: wanted.chromium,
-  headless: true,
-  args: [
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-audio-capture=${wanted.microphone}%noloop`,
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-    "--allow-loopback-in-peer-connection",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
+const browser = await start(wanted.chromium, {
+  microphone: `${wanted.microphone}%noloop`,
+  args: [TELLS_ADDRESSES, "--allow-loopback-in-peer-connection"],
   ignoreDefaultArgs: ["--mute-audio"],
 });
 try {

@@ -3,7 +3,7 @@
 import { createServer } from "node:http";
 import { readFileSync } from "node:fs";
 import OpenAI from "openai";
-import { chromium } from "../../node/node_modules/playwright-core/index.mjs";
+import { TELLS_ADDRESSES, start } from "../../node/browser.mjs";
 import { cancelled, spoke } from "./agents.mjs";
 import { Watch, assert, env, passed } from "./script.mjs";
 
@@ -24,20 +24,8 @@ const { value } = await client.realtime.clientSecrets.create({
   session: { type: "realtime", model: "gpt-realtime" },
 });
 
-const browser = await chromium.launch({
-  executablePath: env.PEER_CHROMIUM,
-  headless: true,
-  args: [
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-    "--ignore-certificate-errors",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
+const browser = await start(env.PEER_CHROMIUM, {
+  args: [TELLS_ADDRESSES, "--ignore-certificate-errors"],
 });
 try {
   const tab = await browser.newPage();

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +53,7 @@ class Baresip:
         writes what it encodes and decodes, dump-…-enc.wav and dump-…-dec.wav.
         """
         self.events: list[dict[str, Any]] = []
+        self._unseen: deque[dict[str, Any]] = deque()
         self._home = tempfile.TemporaryDirectory(prefix="baresip-")
         home = Path(self._home.name)
         padded = home / "microphone.wav"
@@ -131,7 +133,10 @@ class Baresip:
         """The next event of this type, or None when it does not come in time."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
-            for event in self._read(left):
+            if not self._unseen:
+                self._unseen.extend(self._read(left))
+            while self._unseen:  # One read may bring several.
+                event = self._unseen.popleft()
                 self.events.append(event)
                 if event.get("type") == kind:
                     return event

@@ -39,6 +39,12 @@ LEAST_DIFFERENCES = LEAST_ENERGY / 10  # as much is left of speech as loud
 RARE_GAIN = 0.5
 """-6 dB: an echo that has lost less is rare, and by chance a caller's first syllable may look so.
 It is known once it was seen twice."""
+NEWS = RATE * 250 // 1000
+"""Of what was heard last: a voice that has just begun may be in it."""
+PROOF = 2.0
+"""Of the energy heard now, how much should have come back before for its lack to tell anything."""
+MISSED = 0.25
+"""-6 dB of what should have come back."""
 PARTS = 16  # of the window: 10 ms each
 ENOUGH = PARTS // 2
 """With fewer that sound, what is heard has only begun, and so little finds its like by chance."""
@@ -128,15 +134,29 @@ class EchoGate:
         copy = likeness[best] >= COPY and _sounding(heard) >= ENOUGH
         seen = fainter and likeness[best] >= ALIKE and self._seen_before(best, end)
         if fainter and (copy or seen):
-            self._sure = seen or (self._sure and abs(best - self._delay) <= NEAR_DELAY)
             # What it is made louder by beside the straight path is echo too.
-            self._gain = float(np.sqrt(energy / powers[best]))
+            gain = float(np.sqrt(energy / powers[best]))
+            known = self._sure and abs(best - self._delay) <= NEAR_DELAY
+            if not known and self._was_missed(gain, energy, MAX_DELAY - best, end):
+                return False
+            self._sure = seen or known
+            self._gain = gain
             self._delay = best
             return True
         near = slice(max(0, self._delay - NEAR_DELAY), self._delay + NEAR_DELAY + 1)
         expected = self._gain**2 * float(powers[near].max())
         likely = LIKELY if self._sure or self._gain < RARE_GAIN else ALIKE
         return bool(likeness[near].max() >= likely and energy < LOUDER**2 * expected)
+
+    def _was_missed(self, gain: float, energy: float, lag: int, end: int) -> bool:
+        """Whether an echo like this would have been heard of what was played before, and was not:
+        then it is a caller's vowel, which on one note with the agent's looks the same."""
+        played = _edged(self._played.read(end - KEPT, end - NEWS - lag))
+        expected = gain**2 * float(played @ played)
+        if expected < PROOF * energy:
+            return False
+        heard = _edged(self._heard.read(end - KEPT + lag, end - NEWS))
+        return float(heard @ heard) < MISSED * expected
 
     def _seen_before(self, delay: int, end: int) -> bool:
         before, at = self._sighting

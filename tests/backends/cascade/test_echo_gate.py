@@ -93,8 +93,8 @@ def test_sound_that_was_cut_off_is_known_a_while_longer() -> None:
 
 def test_what_has_only_begun_is_not_judged() -> None:
     agent = noise(1)
+    agent[:MODEL_RATE] = 0
     back = echo(agent, 0, 20)
-    back[:MODEL_RATE] = 0
     gate = EchoGate()
     verdict = {}
     for end in range(FRAME, len(agent) + 1, FRAME):
@@ -112,6 +112,7 @@ def test_a_loud_likeness_holds_no_longer_than_it_lasts(loss_db: float, *, held: 
     agent = noise(1)
     heard = np.zeros_like(agent)
     begin, turn = MODEL_RATE, MODEL_RATE + MODEL_RATE // 10
+    agent[: begin - MODEL_RATE // 25] = 0
     heard[begin:turn] = echo(agent, 40, loss_db)[begin:turn]
     heard[turn:] = echo(noise(2), 0, loss_db)[turn:]
     gate = EchoGate()
@@ -123,3 +124,13 @@ def test_a_loud_likeness_holds_no_longer_than_it_lasts(loss_db: float, *, held: 
         if ms in (1120, 1240):
             verdict[ms] = gate.is_echo(ms)
     assert verdict == {1120: True, 1240: held}
+
+
+@pytest.mark.parametrize("loss_db", [4, 20])
+def test_what_was_not_there_before_is_no_echo(loss_db: float) -> None:
+    """The agent speaks for a second into silence; then somebody sounds like it."""
+    agent = noise(1)
+    heard = echo(agent, 100, loss_db)
+    heard[:MODEL_RATE] = 0
+    told = verdicts(heard, agent)
+    assert not any(told[:8])

@@ -6,6 +6,7 @@ is louder than the echo and looks like nothing that was played. What comes out i
 moment, not cleaner sound: that is what an echo canceller is for.
 """
 
+import math
 from collections import deque
 
 import numpy as np
@@ -115,7 +116,8 @@ class EchoGate:
         if end - WINDOW - MAX_DELAY >= self._played.end:
             return False
         heard = self._heard.read(end - WINDOW, end)
-        if float(heard @ heard) < LEAST_ENERGY:
+        faint = float(heard @ heard) < LEAST_ENERGY
+        if faint and not self._sure:
             return False
         played = self._played.read(end - WINDOW - MAX_DELAY, end)
         heard, played = _edged(heard), _edged(played)
@@ -125,6 +127,8 @@ class EchoGate:
         powers = squares[WINDOW:] - squares[:-WINDOW]
         if powers.max() < LEAST_DIFFERENCES:
             return False
+        if faint:
+            return True
         spectrum = np.fft.rfft(played, SIZE) * np.conj(np.fft.rfft(heard, SIZE))
         products = np.fft.irfft(spectrum, SIZE)[: MAX_DELAY + 1]
         powers = np.maximum(powers, LEAST_DIFFERENCES / 100)
@@ -135,16 +139,19 @@ class EchoGate:
         seen = fainter and likeness[best] >= ALIKE and self._seen_before(best, end)
         if fainter and (copy or seen):
             # What it is made louder by beside the straight path is echo too.
-            gain = float(np.sqrt(energy / powers[best]))
+            gain = math.sqrt(energy / powers[best])
             known = self._sure and abs(best - self._delay) <= NEAR_DELAY
             if not known and self._was_missed(gain, energy, MAX_DELAY - best, end):
                 return False
             self._sure = seen or known
-            self._gain = gain
+            # Between two words it is off, either way.
+            self._gain = math.sqrt(gain * self._gain) if known else gain
             self._delay = best
             return True
         near = slice(max(0, self._delay - NEAR_DELAY), self._delay + NEAR_DELAY + 1)
         expected = self._gain**2 * float(powers[near].max())
+        if self._sure and LOUDER**2 * energy < expected:
+            return True
         likely = LIKELY if self._sure or self._gain < RARE_GAIN else ALIKE
         return bool(likeness[near].max() >= likely and energy < LOUDER**2 * expected)
 

@@ -134,3 +134,12 @@ def test_what_was_not_there_before_is_no_echo(loss_db: float) -> None:
     heard[:MODEL_RATE] = 0
     told = verdicts(heard, agent)
     assert not any(told[:8])
+
+
+def test_the_rest_of_an_echo_that_is_known_is_none_of_the_callers() -> None:
+    """Fainter than it should be, whatever it looks like, and then hardly there."""
+    agent = noise(1)
+    back = echo(agent, 110, 10)
+    back[MODEL_RATE:] = noise(2)[MODEL_RATE:] // 16
+    back[MODEL_RATE * 3 // 2 :] = noise(2)[MODEL_RATE * 3 // 2 :] // 100
+    assert all(verdicts(back, agent))

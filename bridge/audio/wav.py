@@ -38,10 +38,6 @@ def from_wav(data: bytes) -> tuple[Pcm, int]:
     return samples[:, 0].astype(np.int16), rate
 
 
-def write_wav(path: Path, pcm: Pcm, rate: int = MODEL_RATE) -> None:
-    path.write_bytes(to_wav(pcm, rate))
-
-
 def read_wav(path: Path) -> tuple[Pcm, int]:
     """Raises ValueError as from_wav, OSError as open."""
     return from_wav(path.read_bytes())

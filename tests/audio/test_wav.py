@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.audio.wav import from_wav, read_wav, to_wav, write_wav
+from bridge.audio.wav import from_wav, read_wav, to_wav
 
 PCM = np.arange(-500, 500, dtype=np.int16)
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    write_wav(tmp_path / "a.wav", PCM, 8000)
+    (tmp_path / "a.wav").write_bytes(to_wav(PCM, 8000))
     pcm, rate = read_wav(tmp_path / "a.wav")
     assert rate == 8000
     assert (pcm == PCM).all()

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bridge.audio.wav import read_wav, write_wav
+from bridge.audio.wav import read_wav
 from tests.bench.subjects import ROOT
+from tests.peers import speech
 
 DRIVER = ROOT / "tests" / "interop" / "node" / "voice.mjs"
 RATE = 48_000
@@ -38,7 +39,7 @@ class BrowserCall:
         assert rate == RATE
         padded, raw = self.heard.with_suffix(".mic.wav"), self.heard.with_suffix(".raw")
         silences = [np.zeros(int(seconds * RATE), np.int16) for seconds in (LEAD_S, TAIL_S)]
-        write_wav(padded, np.concatenate((silences[0], said, silences[1])), RATE)
+        speech.write(padded, np.concatenate((silences[0], said, silences[1])), RATE)
         wanted = {
             "url": self.url,
             "chromium": shutil.which("chromium"),
@@ -57,7 +58,7 @@ class BrowserCall:
         if run.returncode:
             raise BrowserError(run.stderr[-500:])
         told = json.loads(run.stdout)
-        write_wav(self.heard, np.fromfile(raw, np.int16), told["rate"])
+        speech.write(self.heard, np.fromfile(raw, np.int16), told["rate"])
         raw.unlink()
         padded.unlink()
         found: dict[str, Any] = next(e for e in told["stats"] if e["type"] == "inbound-rtp")

@@ -25,7 +25,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bridge.audio.frames import MODEL_RATE, Pcm
-from bridge.audio.wav import read_wav, write_wav
+from bridge.audio.wav import read_wav
 from bridge.calls.policy import CallPolicy, SourcePolicy
 from bridge.calls.trunks import Trunks
 from bridge.legs.sip import SipLegs
@@ -38,6 +38,7 @@ from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.uri import NameAddr
 from bridge.tasks import TaskOwner
 from tests.legs.exchange import Ear
+from tests.peers import speech
 from tests.ports import free_port
 
 CODECS = ("PCMU", "PCMA", "G722", "opus")
@@ -77,7 +78,7 @@ class Listener(Ear):
         counted |= asdict(stream.inbound.jitter.stats)
         counted["tick_late_p99_ms"] = self._lateness()
         heard = np.concatenate(self._heard) if self._heard else np.zeros(1, np.int16)
-        write_wav(self._file.with_suffix(".heard.wav"), heard, MODEL_RATE)
+        speech.write(self._file.with_suffix(".heard.wav"), heard, MODEL_RATE)
         self._file.with_suffix(".json").write_text(json.dumps(counted))
 
 

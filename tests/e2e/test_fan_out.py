@@ -12,10 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.app import Running, running
-from bridge.settings import load
+from bridge.app import Running
+from tests.peers.in_process import serving
 from tests.peers.phone import Phone
-from tests.ports import HOST, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -45,17 +44,10 @@ class Call:
 
 def play(scene: Callable[[Call], Awaitable[None]]) -> None:
     async def main() -> None:
-        port = free_port()
-        settings = {
-            "session.backend": "echo",
-            "http.port": 0,
-            "sip.udp_port": port,
-            "sip.tcp_port": 0,
-        }
-        async with running(load(environment={}, overrides=settings)) as service:
-            phone = await (await Phone((HOST, port)).open()).call()
+        async with serving({"session.backend": "echo"}) as here:
+            phone = await (await Phone(here.sip).open()).call()
             async with AsyncExitStack() as stack, asyncio.timeout(20):
-                await scene(Call(service, phone, stack))
+                await scene(Call(here.service, phone, stack))
             await phone.close()
 
     asyncio.run(main())

@@ -7,30 +7,28 @@ import httpx2
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from bridge.app import Running, running
-from bridge.settings import load
 from tests.garbage import none_of_ours
+from tests.peers.in_process import InProcess, serving
 from tests.peers.phone import Phone
-from tests.ports import HOST, free_port
 
-Scene = Callable[[Running, int], Awaitable[None]]
+Scene = Callable[[InProcess], Awaitable[None]]
 
 
-async def phone_call(service: Running, port: int) -> None:
-    phone = await (await Phone((HOST, port)).open()).call()
+async def phone_call(here: InProcess) -> None:
+    phone = await (await Phone(here.sip).open()).call()
     phone.hangup()
     await asyncio.wait_for(phone.ended.wait(), 2)
     await phone.close()
 
 
-async def browser_call(service: Running, port: int) -> None:
+async def browser_call(here: InProcess) -> None:
     browser = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     opened = asyncio.Event()
     channel = browser.createDataChannel("oai-events")
     channel.on("open", opened.set)
     browser.addTransceiver("audio")
     await browser.setLocalDescription(await browser.createOffer())
-    async with httpx2.AsyncClient(base_url=service.http_url) as client:
+    async with httpx2.AsyncClient(base_url=here.service.http_url) as client:
         answer = await client.post(
             "/v1/realtime/calls",
             content=browser.localDescription.sdp,
@@ -44,21 +42,14 @@ async def browser_call(service: Running, port: int) -> None:
 @pytest.mark.parametrize("call", [phone_call, browser_call])
 def test_a_call_leaves_nothing_to_collect(call: Scene) -> None:
     async def scene() -> None:
-        port = free_port()
-        settings = {
-            "session.backend": "echo",
-            "http.port": 0,
-            "sip.udp_port": port,
-            "sip.tcp_port": 0,
-        }
-        async with running(load(environment={}, overrides=settings)) as service:
-            await call(service, port)  # imports and caches
+        async with serving({"session.backend": "echo"}) as here:
+            await call(here)  # imports and caches
             with none_of_ours():
                 before = len(asyncio.all_tasks())
                 for _ in range(2):
-                    await call(service, port)
+                    await call(here)
                 async with asyncio.timeout(10):
-                    while len(service.switchboard) or len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - nobody tells
+                    while len(here.service.switchboard) or len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - nobody tells
                         await asyncio.sleep(0.02)
                 await asyncio.sleep(0.1)  # the transports' last turns of the loop
 

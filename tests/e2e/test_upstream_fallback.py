@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.audio.wav import write_wav
+from tests.peers import speech
 from tests.peers.phone import Phone
 from tests.peers.upstream import Upstream
 from tests.peers.upstream_calls import (
@@ -69,7 +69,7 @@ def pitch(phone: Phone, last_ms: int) -> int:
 async def an_apology_and_bye(tmp_path: Path) -> None:
     apology = tmp_path / "sorry.wav"
     n = np.arange(16_000)
-    write_wav(apology, (np.sin(n * 2 * np.pi * 900 / 16_000) * 8000).astype(np.int16), 16_000)
+    speech.write(apology, (np.sin(n * 2 * np.pi * 900 / 16_000) * 8000).astype(np.int16), 16_000)
 
     async def scenario(stage: Stage, talk: Conversation) -> None:
         phone = talk.phone

@@ -61,6 +61,8 @@ class Knobs:
     """Seconds are those a stage takes before it says anything."""
 
     words: str = "what time do you open"
+    accept_s: float = 0.0
+    """Of a recogniser that listens over a WebSocket."""
     transcript_s: float = 0.0
     first_token_s: float = 0.0
     token_s: float = 0.0
@@ -284,6 +286,7 @@ class _Application:
         if fault is not None and fault.kind == Fault.REFUSES:
             await websocket.close()
             return
+        await asyncio.sleep(self.knobs.accept_s)
         await websocket.accept()
         asked = Asked("realtime", dict(websocket.query_params), rate=RATE)
         asked.authorization = websocket.headers.get("authorization", "")

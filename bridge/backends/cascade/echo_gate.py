@@ -31,8 +31,11 @@ LIKELY = 0.2
 """Enough at the delay of an echo that is known, from what is no louder than it should be."""
 SAME_DELAY = RATE * 3 // 1000  # the path of an echo does not move
 NEAR_DELAY = RATE * 20 // 1000  # but of what the walls give back, now this is loudest, now that
+MOVED_DELAY = RATE * 60 // 1000  # a jitter buffer that grows or shrinks
 LOUDER = 2.0
 """6 dB: how much louder than its echo a caller is to be heard beside it."""
+NO_LOUDER = 1.2
+"""1.5 dB: a caller who speaks beside an echo that is known makes it more than this louder."""
 LEAST_LOSS = 0.71
 """-3 dB: what comes back is fainter than it left."""
 LEAST_ENERGY = 1e4 * WINDOW / 100  # some -50 dBFS over the window
@@ -59,6 +62,10 @@ def _sounding(heard: Floats) -> int:
     """How many parts of a window of differences are not silence."""
     energies = np.square(heard.reshape(PARTS, -1)).sum(axis=1)
     return int(np.count_nonzero(energies >= LEAST_DIFFERENCES / PARTS))
+
+
+def _around(delay: int, within: int) -> slice:
+    return slice(max(0, delay - within), delay + within + 1)
 
 
 class _Track:
@@ -148,12 +155,16 @@ class EchoGate:
             self._gain = math.sqrt(gain * self._gain) if known else gain
             self._delay = best
             return True
-        near = slice(max(0, self._delay - NEAR_DELAY), self._delay + NEAR_DELAY + 1)
-        expected = self._gain**2 * float(powers[near].max())
-        if self._sure and LOUDER**2 * energy < expected:
+        if self._sure and energy < NO_LOUDER**2 * self._expected(powers, MOVED_DELAY):
             return True
+        near = _around(self._delay, NEAR_DELAY)
+        expected = self._expected(powers, NEAR_DELAY)
         likely = LIKELY if self._sure or self._gain < RARE_GAIN else ALIKE
         return bool(likeness[near].max() >= likely and energy < LOUDER**2 * expected)
+
+    def _expected(self, powers: NDArray[np.float64], within: int) -> float:
+        """The energy of an echo as it was last, so much earlier or later at most."""
+        return self._gain**2 * float(powers[_around(self._delay, within)].max())
 
     def _was_missed(self, gain: float, energy: float, lag: int, end: int) -> bool:
         """Whether an echo like this would have been heard of what was played before, and was not:

@@ -143,3 +143,14 @@ def test_the_rest_of_an_echo_that_is_known_is_none_of_the_callers() -> None:
     back[MODEL_RATE:] = noise(2)[MODEL_RATE:] // 16
     back[MODEL_RATE * 3 // 2 :] = noise(2)[MODEL_RATE * 3 // 2 :] // 100
     assert all(verdicts(back, agent))
+
+
+def test_an_echo_that_moves_is_the_same() -> None:
+    """As jitter buffers grow and shrink: some windows have it at three delays."""
+    agent = noise(1)
+    back = echo(agent, 110, 20)
+    stretch = MODEL_RATE * 60 // 1000
+    for number, begin in enumerate(range(MODEL_RATE, len(agent), stretch)):
+        moved = echo(agent, (150, 70, 160)[number % 3], 20)
+        back[begin : begin + stretch] = moved[begin : begin + stretch]
+    assert all(verdicts(back, agent))

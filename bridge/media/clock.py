@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.audio.frames import FRAME_MS
-from bridge.media.plane import PHASES
+from bridge.media.schedule import PHASES
 
 SLOT_S = FRAME_MS / PHASES / 1000
 REST_S = SLOT_S / 2  # for everything else on the loop, when slots take longer than they last

@@ -18,17 +18,15 @@ from bridge.media.hearing import G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
 from bridge.media.lane import MARKER, G711Lane
 from bridge.media.outbound import Outbound, outbound_for
+from bridge.media.schedule import INTERVAL, PHASES, Schedule
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
 
-PHASES = 4
 PHASE_ROOM = 16
 """G.711 calls in one phase before another gets any: by then one more is hardly cheaper there."""
 SINGLE_ROOM = 4
 """Of codecs that go singly: they share nothing but the slot, a millisecond of it."""
-REPORT_INTERVAL = 5 * FRAMES_PER_SECOND * PHASES  # slots; RFC 3550 section 6.2's minimum
-REPORTED_FRAMES = REPORT_INTERVAL // PHASES
-FIRST_REPORT = REPORT_INTERVAL // 2  # the same section: half of it before the first
+REPORTED_FRAMES = INTERVAL // PHASES
 
 
 class _SingleRow:
@@ -139,7 +137,7 @@ class MediaPlane:
         self._phase_of: dict[AudioStream, _Phase] = {}
         self._hearing = G711Hearing()
         self._arrived: list[AudioStream] = []
-        self._reports: list[list[AudioStream]] = [[] for _ in range(REPORT_INTERVAL)]
+        self._reports = Schedule[AudioStream]()
         self._number = 0
         self._ticking = False
         self._arriving: list[AudioStream] = []
@@ -204,7 +202,7 @@ class MediaPlane:
                 phase.lane.transmit(missed)
                 for row in phase.single.values():
                     row.transmit(missed)
-                self._report(phase, now)
+                self._report(number, now)
         finally:
             self._ticking = False
         self._settle()
@@ -234,9 +232,10 @@ class MediaPlane:
         if batched:
             self._hearing.receive(batched, now)
 
-    def _report(self, phase: _Phase, now: float) -> None:
-        for stream in self._reports[self._number % REPORT_INTERVAL]:
+    def _report(self, number: int, now: float) -> None:
+        for stream in self._reports.due(number):
             if not stream.closed:
+                phase = self._phase_of[stream]
                 row = phase.single.get(stream)
                 if row is not None:
                     row.reported()
@@ -285,9 +284,7 @@ class MediaPlane:
         phase.add(stream)
         self._phase_of[stream] = phase
         self._place(stream, phase)
-        report = self._number + FIRST_REPORT
-        report += (place - report) % PHASES
-        self._reports[report % REPORT_INTERVAL].append(stream)
+        self._reports.add(stream, place)
         if stream.arrived:
             self._arrived.append(stream)
         if len(self._phase_of) == 1 and self.on_busy is not None:
@@ -327,6 +324,4 @@ class MediaPlane:
         stream.on_changed = stream.on_arrived = None
         del phase.streams[stream]
         self._displace(stream, phase)
-        for due in self._reports:
-            if stream in due:
-                due.remove(stream)
+        self._reports.remove(stream)

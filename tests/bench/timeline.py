@@ -21,7 +21,8 @@ from bridge.audio.g711 import alaw_encode, ulaw_encode
 from bridge.audio.g722 import G722Encoder
 from bridge.audio.opus import CLOCK_RATE, OpusEncoder
 from bridge.media.clock import SLOT_S
-from bridge.media.plane import PHASES, MediaPlane
+from bridge.media.plane import MediaPlane
+from bridge.media.schedule import PHASES
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER, RtpPacket
 

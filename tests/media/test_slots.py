@@ -9,7 +9,8 @@ from bridge.audio.codecs import OPUS, PCMA, PCMU, Codec
 from bridge.audio.frames import Pcm
 from bridge.audio.opus import OpusEncoder
 from bridge.audio.tones import sine
-from bridge.media.plane import PHASE_ROOM, PHASES, SINGLE_ROOM, MediaPlane
+from bridge.media.plane import PHASE_ROOM, SINGLE_ROOM, MediaPlane
+from bridge.media.schedule import PHASES
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
 

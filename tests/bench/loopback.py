@@ -155,7 +155,10 @@ async def by_browser(service: Service, gain: float, delay: Delay) -> Callable[[]
 async def talk(service: Service, call_id: str, seconds: float) -> tuple[list[float], float]:
     """When turns were found, and how many seconds the agent spoke."""
     loop = asyncio.get_running_loop()
-    began, spoke_at, spoken_s, turns = loop.time(), None, 0.0, []
+    began = loop.time()
+    # It may have begun to before the sideband came.
+    spoke_at: float | None = began
+    spoken_s, turns = 0.0, []
     url = f"ws://127.0.0.1:{service.http_port}/v1/realtime?call_id={call_id}"
     async with connect(url) as socket:
         await socket.send(json.dumps({"type": "response.create"}))

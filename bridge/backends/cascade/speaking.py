@@ -226,12 +226,15 @@ class Speaker:
             while (piece := await self._waiting.get()) is not None:
                 await self._speak(piece)
         except BackendError as error:
-            spoken.set_exception(error)
+            if not spoken.done():
+                spoken.set_exception(error)
         except asyncio.CancelledError:
             spoken.cancel()
             raise
         else:
-            spoken.set_result(None)
+            # Whoever waited may have been cancelled in this turn of the loop.
+            if not spoken.done():
+                spoken.set_result(None)
         finally:
             if not spoken.done():
                 spoken.set_exception(BackendError("the voice failed"))

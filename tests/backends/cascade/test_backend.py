@@ -1,6 +1,6 @@
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -179,6 +179,36 @@ def test_a_voice_that_fails_fails_the_response() -> None:
         )
 
     on_a_call(use, lambda: Parts(CascadeSettings(), tts=Broken()))
+
+
+class HungUpOn(Broken):
+    """Its caller hangs up with its last sound."""
+
+    def __init__(self) -> None:
+        self.hang_up: Callable[[], None] = lambda: None
+
+    async def speak(
+        self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
+    ) -> AsyncGenerator[Pcm, None]:
+        yield np.full(480, 1000, np.int16)
+        await asyncio.sleep(0.05)  # the model has written all by then
+        if text.endswith("Goodbye."):
+            self.hang_up()
+
+
+def test_a_cancel_with_the_last_sound_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    voice = HungUpOn()
+
+    async def use(caller: Caller) -> None:
+        voice.hang_up = lambda: caller.backend.cancel(ResponseId("r"))
+        caller.ask("r", typed("goodbye"))
+        await asyncio.sleep(0.3)
+        told = [caller.events.get_nowait() for _ in range(caller.events.qsize())]
+        assert any(isinstance(event, AudioDelta) for event in told)
+        assert not isinstance(told[-1], ResponseFinished | ResponseFailed)
+
+    on_a_call(use, lambda: Parts(CascadeSettings(), tts=voice))
+    assert "task failed" not in caplog.text
 
 
 def test_a_turn_not_heard_is_answered_all_the_same() -> None:

@@ -417,7 +417,7 @@ def playing(
     else:
         path = scenario
     command = ["sipp", "-sf", str(path), "-nostdin", "-m", str(calls), "-s", "agent"]
-    command += ["-i", host, "-mi", host, "-p", str(port), "-mp", str(_media_port())]
+    command += ["-i", host, "-mi", host, "-p", str(port), "-mp", str(_media_port(port))]
     command += ["-t", transport, "-recv_timeout", str(recv_timeout_ms)]
     command += ["-trace_err", "-error_file", f"{port}.err"]
     command += ["-trace_logs", "-log_file", f"{port}.log"]
@@ -450,6 +450,6 @@ def _until_bound(port: int) -> None:
         time.sleep(0.01)
 
 
-def _media_port() -> int:
-    """Even, with room behind it: sipp takes its neighbours too."""
-    return 6000 + 2 * (free_port() % 10_000)
+def _media_port(port: int) -> int:
+    """Even, with room behind it, as sipp takes its neighbours too; nobody's but who has `port`."""
+    return 6000 + 2 * (port % 10_000)

@@ -23,7 +23,9 @@ def test_chromium_is_told_at_once() -> None:
     seen: list[tuple[float, str]] = json.loads(run.stdout)
     ends = [what for ms, what in seen if ms >= 0]
     story, ends = ends[: ends.index("channel closed")], ends[ends.index("channel closed") :]
-    assert ends == ["channel closed", "peer failed"]
+    assert ends[0] == "channel closed"
+    # Where it has two pairs, the first is refused before the second.
+    assert ends[1:] in (["peer failed"], ["peer disconnected", "peer failed"])
     assert "output_audio_buffer.cleared" in story
     # A voice is faster than its words are played: the response may be done before the hangup.
     if "response.done" in story:

@@ -47,7 +47,7 @@ try {
   await until("output_audio_buffer.started");
   const asked = await page.evaluate(hangup, url);
   await until("channel closed");
-  await until("peer disconnected", "peer failed", "peer closed");
+  await until("peer failed", "peer closed");
   const seen = await page.evaluate(() => window.seen);
   console.log(JSON.stringify(seen.map(([at, what]) => [at - asked, what])));
 } finally {

@@ -186,14 +186,17 @@ class HungUpOn(Broken):
 
     def __init__(self) -> None:
         self.hang_up: Callable[[], None] = lambda: None
+        self.over = asyncio.Event()
 
     async def speak(
         self, text: str, *, voice: str = "", speed: float = 1.0, on_words: OnWords | None = None
     ) -> AsyncGenerator[Pcm, None]:
         yield np.full(480, 1000, np.int16)
-        await asyncio.sleep(0.05)  # the model has written all by then
+        for _ in range(50):  # the model has written all by then
+            await asyncio.sleep(0)
         if text.endswith("Goodbye."):
             self.hang_up()
+            self.over.set()
 
 
 def test_a_cancel_with_the_last_sound_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
@@ -201,8 +204,11 @@ def test_a_cancel_with_the_last_sound_is_no_fault(caplog: pytest.LogCaptureFixtu
 
     async def use(caller: Caller) -> None:
         voice.hang_up = lambda: caller.backend.cancel(ResponseId("r"))
+        voice.over.clear()
         caller.ask("r", typed("goodbye"))
-        await asyncio.sleep(0.3)
+        await voice.over.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
         told = [caller.events.get_nowait() for _ in range(caller.events.qsize())]
         assert any(isinstance(event, AudioDelta) for event in told)
         assert not isinstance(told[-1], ResponseFinished | ResponseFailed)

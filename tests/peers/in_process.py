@@ -7,7 +7,8 @@ from typing import Any
 
 from bridge.app import Running, running
 from bridge.settings import load
-from tests.ports import HOST, free_port
+from tests.peers.service import RTP_BASES, RTP_PORTS
+from tests.ports import HOST, claim, free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,14 @@ class InProcess:
 async def serving(overrides: Mapping[str, Any]) -> AsyncIterator[InProcess]:
     """Reached by SIP over UDP, and HTTP; `overrides` as from a configuration file."""
     port = free_port()
-    own = {"http.port": 0, "sip.udp_port": port, "sip.tcp_port": 0}
-    async with running(load(environment={}, overrides=own | dict(overrides))) as service:
-        yield InProcess(service, port)
+    held, first = claim(RTP_BASES, RTP_PORTS)
+    own = {
+        "http.port": 0,
+        "sip.udp_port": port,
+        "sip.tcp_port": 0,
+        "rtp.port_min": first,
+        "rtp.port_max": first + RTP_PORTS - 1,
+    }
+    with held:
+        async with running(load(environment={}, overrides=own | dict(overrides))) as service:
+            yield InProcess(service, port)

@@ -18,9 +18,7 @@ from websockets.asyncio.client import connect
 from bridge.app import Running
 from tests.peers.in_process import serving
 from tests.peers.phone import Phone, decode
-from tests.peers.service import RTP_BASES, RTP_PORTS
 from tests.peers.upstream import Upstream
-from tests.ports import claim
 
 FRAME = 160
 FRAME_MS = 20
@@ -114,16 +112,9 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """The service and its far end, which nobody may be connected to afterwards."""
     async with upstream or Upstream() as far:
-        held, first = claim(RTP_BASES, RTP_PORTS)
-        own = {
-            "limits.drain_timeout_s": 0.5,
-            "rtp.port_min": first,
-            "rtp.port_max": first + RTP_PORTS - 1,
-        }
-        wanted = relayed(far) | own | dict(overrides or {})
-        with held:
-            async with serving(wanted) as here:
-                yield Stage(far, here.sip_port, here.service)
+        own = {"limits.drain_timeout_s": 0.5}
+        async with serving(relayed(far) | own | dict(overrides or {})) as here:
+            yield Stage(far, here.sip_port, here.service)
         assert await until(lambda: not far.connections, 0.5)
 
 

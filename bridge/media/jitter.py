@@ -15,10 +15,11 @@ telephone events and run on in silence suppression; the clock already knows how 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.audio.frames import FRAMES_PER_SECOND
+from bridge.audio.frames import FRAME_MS, FRAMES_PER_SECOND
 from bridge.rtp.packet import RtpPacket
 
 HOLD_MS = 40  # two packets: what reordering on a live path spans, and the ear does not notice
+HOLD_FRAMES = HOLD_MS // FRAME_MS
 PATIENCE = 3  # frames replaced in a row after which a pause is a pause and holds nothing up
 JITTER_FRAMES = 5  # a longer gap was an outage or silence suppression, not jitter
 TARGET_FRAMES = 3  # most delay kept against jitter beyond HOLD_MS
@@ -87,7 +88,7 @@ class JitterBuffer:
         self._conceded: set[int] = set()
         self._candidate: tuple[int, int, tuple[bytes, int]] | None = None
         self._epoch: float | None = None
-        self._tick = self._heard = -1
+        self._tick = self._heard = self._resumed = -1
         self._owed = 0
         self._starved = 0
         self._muted = False
@@ -244,6 +245,9 @@ class JitterBuffer:
         if steps <= 0:
             return
         self._tick = tick
+        # Of ours, and once: a clock that keeps standing still must give up a gap in the end.
+        if self._owed <= self._hold < steps * self._frame:
+            self._resumed = tick
         self._owed = min(self._owed + steps * self._frame, MAX_OWED_S * self._rate)
         if self._queued > self._owed + self._target:
             self._shorten()
@@ -301,7 +305,8 @@ class JitterBuffer:
     def _missing(self) -> Lost | None:
         """None: wait. A duration of zero: the gap is behind us, go on."""
         hold = self._hold if self._starved < PATIENCE else 0
-        if self._owed <= hold:
+        # What came while we stood still may be as late in getting here as we are.
+        if self._owed <= hold or self._tick < self._resumed + HOLD_FRAMES:
             return None
         if self._queue:
             gap = self._concede()

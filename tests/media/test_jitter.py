@@ -275,6 +275,26 @@ def test_our_own_standstill_loses_nothing() -> None:
     assert line.tick(*(packet(n) for n in range(1, 27))) == list(range(1, 27))
 
 
+def test_what_a_standstill_kept_from_us_too_is_waited_for_as_ever() -> None:
+    line = Line()
+    line.tick(packet(0))
+    line.now += 0.5
+    assert line.tick() == []
+    assert line.tick(packet(1)) == [1]
+    assert line.tick(*(packet(n) for n in range(2, 27))) == list(range(2, 27))
+    assert line.jitter.stats.starved == line.jitter.stats.lost == 0
+
+
+def test_a_gap_is_given_up_by_a_clock_that_stands_still_again_and_again() -> None:
+    line = Line()
+    line.tick(packet(0))
+    line.now += 0.1
+    assert line.tick(*(packet(n) for n in range(2, 7))) == []
+    line.now += 0.1
+    heard = line.tick(*(packet(n) for n in range(7, 13)))
+    assert heard == ["lost 160", *range(2, 13)]
+
+
 def test_a_clock_that_runs_slow_or_twice_owes_nothing() -> None:
     line = Line()
     line.tick(packet(0))

@@ -32,9 +32,12 @@ class Stage:
     upstream: Upstream
     sip_port: int
     service: Running
+    phones: list[Phone] = field(default_factory=list)
 
     async def phone(self) -> Phone:
-        return await Phone(("127.0.0.1", self.sip_port)).open()
+        phone = await Phone(("127.0.0.1", self.sip_port)).open()
+        self.phones.append(phone)
+        return phone
 
     async def call(self) -> Phone:
         return await (await self.phone()).call()
@@ -114,7 +117,13 @@ async def staged(
     async with upstream or Upstream() as far:
         own = {"limits.drain_timeout_s": 0.5}
         async with serving(relayed(far) | own | dict(overrides or {})) as here:
-            yield Stage(far, here.sip_port, here.service)
+            stage = Stage(far, here.sip_port, here.service)
+            try:
+                yield stage
+            finally:
+                # Of a test that failed: what it left open would fail the next one.
+                for phone in stage.phones:
+                    await phone.close()
         assert await until(lambda: not far.connections, 0.5)
 
 

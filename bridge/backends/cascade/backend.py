@@ -119,10 +119,14 @@ class CascadeBackend:
         phrases = self._parts.phrases
         greeting = phrases.prepare(self._settings.greeting, voice=voice, speed=speed)
         making = self._tasks.spawn(greeting, name="greeting")
-        apology = phrases.prepare(self._settings.apology, voice=voice, speed=speed)
-        _ = self._tasks.spawn(apology, name="apology")
-        fillers = self._fillers.prepare(voice=voice, speed=speed)
-        _ = self._tasks.spawn(fillers, name="fillers")
+
+        async def the_rest() -> None:
+            # Nothing is to keep the voice from the greeting.
+            await asyncio.wait((making,))
+            await phrases.prepare(self._settings.apology, voice=voice, speed=speed)
+            await self._fillers.prepare(voice=voice, speed=speed)
+
+        _ = self._tasks.spawn(the_rest(), name="phrases")
         await asyncio.wait((making,), timeout=GREETING_WAIT_S)
 
     def configure(self, config: Mapping[str, Any]) -> None:

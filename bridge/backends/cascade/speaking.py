@@ -222,22 +222,20 @@ class Speaker:
             await self._waiting.put(piece)
 
     async def _speak_all(self, spoken: asyncio.Future[None]) -> None:
+        failure: BackendError | None = BackendError("the voice failed")
         try:
             while (piece := await self._waiting.get()) is not None:
                 await self._speak(piece)
+            failure = None
         except BackendError as error:
-            if not spoken.done():
-                spoken.set_exception(error)
-        except asyncio.CancelledError:
-            spoken.cancel()
-            raise
-        else:
-            # Whoever waited may have been cancelled in this turn of the loop.
-            if not spoken.done():
-                spoken.set_result(None)
+            failure = error
         finally:
+            # Whoever waits may have been cancelled, in this turn of the loop too.
             if not spoken.done():
-                spoken.set_exception(BackendError("the voice failed"))
+                if failure is None:
+                    spoken.set_result(None)
+                else:
+                    spoken.set_exception(failure)
 
     async def _speak(self, piece: str) -> None:
         """One piece of text; tried again if the voice fails before its first sound."""

@@ -207,8 +207,7 @@ def test_a_cancel_with_the_last_sound_is_no_fault(caplog: pytest.LogCaptureFixtu
         voice.over.clear()
         caller.ask("r", typed("goodbye"))
         await voice.over.wait()
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await caller.backend.close()
         told = [caller.events.get_nowait() for _ in range(caller.events.qsize())]
         assert any(isinstance(event, AudioDelta) for event in told)
         assert not isinstance(told[-1], ResponseFinished | ResponseFailed)

@@ -232,6 +232,8 @@ def test_the_greeting_is_made_once_before_it_is_wanted() -> None:
             assert text(answer) == greeting
             assert len(sound(answer)) / MODEL_RATE == pytest.approx(seconds(greeting), rel=0.05)
             assert isinstance(answer[0], TextDelta)
+        # Waits for what is being made.
+        await caller.parts.phrases.prepare(APOLOGY, voice="")
 
     with ModelServers() as server:
         with_servers(server, use, greeting=greeting)

@@ -310,6 +310,16 @@ def test_reports_every_five_seconds(codec: Codec) -> None:
     assert gone.wire.rtcp == []
 
 
+def test_a_report_due_in_slots_left_out_is_sent_after_them() -> None:
+    plane, call = MediaPlane(), make_call(PCMU)
+    plane.add(call.stream)
+    plane.slot(0, 0.0)
+    plane.slot(4, 0.02)
+    assert call.wire.rtcp == []
+    plane.slot(800, 4.0)
+    assert len(call.wire.rtcp) == 1
+
+
 def test_an_empty_plane_ticks() -> None:
     plane = MediaPlane()
     plane.tick(0.0)

@@ -69,7 +69,7 @@ def _around(delay: int, within: int) -> slice:
 
 
 class _Track:
-    """The last second of one direction, by position; made slow only where it is looked at."""
+    """The last two seconds of one direction, by position; made slow only where it is looked at."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -128,14 +128,12 @@ class EchoGate:
             return False
         played = self._played.read(end - WINDOW - MAX_DELAY, end)
         heard, played = _edged(heard), _edged(played)
-        energy = float(heard @ heard)
+        energy = max(1.0, float(heard @ heard))
         squares = np.concatenate(([0.0], np.cumsum(played.astype(np.float64) ** 2)))
         # At the lag k the window begins k samples into `played`.
         powers = squares[WINDOW:] - squares[:-WINDOW]
         if powers.max() < LEAST_DIFFERENCES:
             return False
-        if faint:
-            return True
         spectrum = np.fft.rfft(played, SIZE) * np.conj(np.fft.rfft(heard, SIZE))
         products = np.fft.irfft(spectrum, SIZE)[: MAX_DELAY + 1]
         powers = np.maximum(powers, LEAST_DIFFERENCES / 100)
@@ -144,12 +142,11 @@ class EchoGate:
         fainter = energy < LEAST_LOSS**2 * float(powers[best])
         copy = likeness[best] >= COPY and _sounding(heard) >= ENOUGH
         seen = fainter and likeness[best] >= ALIKE and self._seen_before(best, end)
-        if fainter and (copy or seen):
-            # What it is made louder by beside the straight path is echo too.
-            gain = math.sqrt(energy / powers[best])
-            known = self._sure and abs(best - self._delay) <= NEAR_DELAY
-            if not known and self._was_missed(gain, energy, MAX_DELAY - best, end):
-                return False
+        # What it is made louder by beside the straight path is echo too.
+        gain = math.sqrt(energy / powers[best])
+        known = self._sure and abs(best - self._delay) <= NEAR_DELAY
+        alike = fainter and (copy or seen)
+        if alike and (known or not self._was_missed(gain, energy, MAX_DELAY - best, end)):
             self._sure = seen or known
             # Between two words it is off, either way.
             self._gain = math.sqrt(gain * self._gain) if known else gain

@@ -15,7 +15,7 @@ from bridge.audio.frames import FRAME_MS
 from bridge.media.schedule import PHASES
 
 SLOT_S = FRAME_MS / PHASES / 1000
-REST_S = SLOT_S / 2  # for everything else on the loop, when slots take longer than they last
+REST = 0.1  # of the work's time, for everything else on the loop, when slots outlast themselves
 REMEMBERED_SLOTS = 3000  # 15 s of lateness for the percentiles
 FEW = 3
 """Calls at most whose packets wake the clock: 50 a second each, against 200 slots."""
@@ -70,7 +70,8 @@ class MediaClock:
 
     Slots that are late by less than 20 ms are made up for at once: each is another phase, so no
     call sends twice. After a longer stall the rest is left out: a burst would reach every far end
-    as jitter. Work that keeps outlasting its slot is followed by a rest: signalling must go on.
+    as jitter. Work that keeps outlasting its slot is followed by a rest of a tenth of what it took:
+    signalling must go on, and a longer one would cost slots that there is still time for.
     """
 
     def __init__(
@@ -119,8 +120,10 @@ class MediaClock:
         """The last one that is due; rounding errors are much smaller than a tenth of a slot."""
         return int((now - self._started_at) / SLOT_S + 0.1)
 
-    def _arm(self, loop: asyncio.AbstractEventLoop, free_at: float = 0.0) -> None:
-        """`free_at`: when the work before was done."""
+    def _arm(
+        self, loop: asyncio.AbstractEventLoop, free_at: float = 0.0, took: float = 0.0
+    ) -> None:
+        """`free_at`: when the work before was done, and how long it `took`."""
         calls = len(self._plane) if self._running else 0
         self._await_packets(loop, wanted=0 < calls <= FEW)
         if not calls:
@@ -131,7 +134,7 @@ class MediaClock:
         self._behind = self._behind + 1 if free_at > due else 0
         # Once is a stall, and made up for; again is too little time for all that there is to do.
         if self._behind > 1:
-            due = self._started_at + (self._slot_at(free_at + REST_S) + 1) * SLOT_S
+            due = free_at + REST * took
         self._timer = loop.call_at(due, self._run, loop)
 
     def _await_packets(self, loop: asyncio.AbstractEventLoop, *, wanted: bool) -> None:
@@ -178,4 +181,5 @@ class MediaClock:
             # A callback may have ended the last call and begun another.
             if self._timer is None:
                 # uvloop's own time stands still within one turn of it.
-                self._arm(loop, max(loop.time(), now + time.perf_counter() - began))
+                took = max(loop.time() - now, time.perf_counter() - began)
+                self._arm(loop, now + took, took)

@@ -26,12 +26,7 @@ async function call(url) {
     body: peer.localDescription.sdp,
   });
   // One pair of addresses: with another to try, it is disconnected before it has failed.
-  let first = true;
-  const sdp = (await answer.text()).replace(/a=candidate:.*\r\n/g, (line) => {
-    const kept = first ? line : "";
-    first = false;
-    return kept;
-  });
+  const sdp = (await answer.text()).replace(/(a=candidate:.*\r\n)(a=candidate:.*\r\n)+/g, "$1");
   await peer.setRemoteDescription({ type: "answer", sdp });
   return new URL(answer.headers.get("location"), url).href;
 }

@@ -320,9 +320,9 @@ static int pcmu_is_loud(const uint8_t *octets, size_t n) {
 }
 
 /* Lengths are all that is looked at. True silence takes three octets; where a server's resampler
- * makes a whisper of it, spurts begin with a packet longer than usual after ones shorter. */
+ * makes a whisper of it, spurts begin with a packet about as long as usual after ones much shorter. */
 static int opus_begins(stream_t *s, double size) {
-    int begins = s->short_packets >= 5 ? size > 50 : s->level < 0.5 * s->usual && size > 1.2 * s->usual;
+    int begins = s->short_packets >= 5 ? size > 50 : s->level < 0.5 * s->usual && size > 0.8 * s->usual;
     s->short_packets = size <= 10 ? s->short_packets + 1 : 0;
     s->usual += (size - s->usual) / (s->heard < 200 ? s->heard : 200);
     s->level += (size - s->level) * 0.3;

@@ -75,6 +75,12 @@ class Caller:
         request = Generate(ResponseId(response_id), tuple(self.conversation), **options)
         self.backend.generate(request)
 
+    def cancel(self, response_id: str) -> None:
+        """Cancels; what was told before and is not yet taken is forgotten."""
+        while not self.events.empty():
+            self.events.get_nowait()
+        self.backend.cancel(ResponseId(response_id))
+
     async def answer(self) -> list[BackendEvent]:
         events = [await self.next()]
         while not isinstance(events[-1], ResponseFinished | ResponseFailed):

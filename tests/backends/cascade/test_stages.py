@@ -245,7 +245,7 @@ def test_an_answer_that_is_cancelled_lets_go_of_its_servers() -> None:
         caller.ask("r", typed("tell me a story"))
         while not isinstance(await caller.next(), AudioDelta):
             pass
-        caller.backend.cancel(ResponseId("r"))
+        caller.cancel("r")
         caller.ask("r2", typed("goodbye"), output_modalities=("text",))
         assert {getattr(event, "response_id", "") for event in await caller.answer()} == {"r2"}
 

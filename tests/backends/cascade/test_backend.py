@@ -139,10 +139,8 @@ def test_nothing_follows_a_cancel() -> None:
     async def use(caller: Caller) -> None:
         caller.ask("r1")
         await caller.next()
-        caller.backend.cancel(ResponseId("r1"))
-        while not caller.events.empty():
-            caller.events.get_nowait()
-        caller.backend.cancel(ResponseId("r1"))
+        caller.cancel("r1")
+        caller.cancel("r1")
         caller.conversation.clear()
         caller.ask("r2", typed("goodbye"))
         for event in await caller.answer():

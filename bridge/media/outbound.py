@@ -58,6 +58,9 @@ class OpusOutbound:
         self._rested = 0
 
     def encode(self, frame: Pcm) -> bytes:
+        if not frame.any():
+            # A model that says its pauses, too, is one that rests in them.
+            return self.rest()
         if self._silk and self._rested >= SETTLED_FRAMES:
             # The silence was CELT's, and the other side begins anew after that.
             self._encoder.begin_anew()

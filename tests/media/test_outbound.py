@@ -64,6 +64,20 @@ def test_a_pause_with_fec_settles_on_next_to_nothing() -> None:
     outbound.close()
 
 
+def test_silence_that_is_said_is_a_rest() -> None:
+    said, rested = OpusOutbound(OpusTerms(repairs=True)), OpusOutbound(OpusTerms(repairs=True))
+    for outbound in (said, rested):
+        outbound.encode(FRAMES[0])
+        for _ in range(CALM_REPORTS):
+            outbound.expect_loss(0.0, told=True)
+    silence = np.zeros(MODEL_FRAME, np.int16)
+    packets = [said.encode(silence) for _ in range(SETTLED_FRAMES + 1)]
+    assert packets == [rested.rest() for _ in range(SETTLED_FRAMES + 1)]
+    spoken = said.encode(FRAMES[1])
+    assert spoken == rested.encode(FRAMES[1])
+    assert configuration(spoken) >= CELT
+
+
 def test_reported_losses_bring_fec_to_those_who_use_it() -> None:
     for repairs in (False, True):
         outbound = OpusOutbound(OpusTerms(repairs=repairs))

@@ -26,6 +26,8 @@ PHASE_ROOM = 16
 """G.711 calls in one phase before another gets any: by then one more is hardly cheaper there."""
 SINGLE_ROOM = 4
 """Of codecs that go singly: they share nothing but the slot, a millisecond of it."""
+FILLED = (0, 2, 1, 3)
+"""The order of the phases: while the last two are empty, the clock wakes half as often."""
 REPORTED_FRAMES = INTERVAL // PHASES
 
 
@@ -292,7 +294,7 @@ class MediaPlane:
 
     def _roomiest(self, stream: AudioStream) -> tuple[int, _Phase]:
         room = PHASE_ROOM if isinstance(stream.inbound, G711Inbound) else SINGLE_ROOM
-        phases = list(enumerate(self._phases))
+        phases = [(place, self._phases[place]) for place in FILLED]
         begun = (each for each in phases if 0 < len(each[1].streams) < room)
         return next(begun, None) or min(phases, key=lambda each: len(each[1].streams))
 

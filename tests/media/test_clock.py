@@ -1,6 +1,6 @@
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from itertools import pairwise
 from socket import socketpair
 from typing import Any
@@ -12,7 +12,9 @@ from tests.virtual import VirtualLoop
 
 
 class Plane:
-    """Notes its slots; `work` may stall the loop or raise. Phase 3 is the one that sends."""
+    """Notes its slots; `work` may stall the loop or raise. Each of `phases` sends."""
+
+    phases: Collection[int] = range(4)
 
     def __init__(self, loop: VirtualLoop, work: Callable[[int], float] = lambda _: 0.0) -> None:
         self.on_busy: Callable[[], None] | None = None
@@ -47,7 +49,7 @@ class Plane:
         self.heard.append(round(now - 1000.0, 6))
 
     def next_sending(self, number: int) -> int:
-        return number + (3 - number) % 4
+        return min(number + (phase - number) % 4 for phase in self.phases)
 
     def close(self) -> None:
         self.port.close()
@@ -63,9 +65,12 @@ class Plane:
         return [number for number, _ in self.slots]
 
 
-def run(work: Callable[[int], float], seconds: float) -> tuple[MediaClock, Plane]:
+def run(
+    work: Callable[[int], float], seconds: float, phases: Collection[int] = range(4)
+) -> tuple[MediaClock, Plane]:
     loop = VirtualLoop()
     plane = Plane(loop, work)
+    plane.phases = phases
     clock = MediaClock(plane, plane)
 
     async def main() -> None:
@@ -203,6 +208,7 @@ def test_a_slot_that_fails_does_not_stop_the_clock() -> None:
 def few(scenario: Callable[[Plane], Awaitable[None]]) -> tuple[MediaClock, Plane]:
     loop = VirtualLoop()
     plane = Plane(loop)
+    plane.phases = (3,)
     plane.calls = FEW
     clock = MediaClock(plane, plane)
 
@@ -232,10 +238,20 @@ def test_few_calls_wake_it_to_send_and_when_packets_come() -> None:
     assert clock.stats.skipped == 0
 
 
+def test_some_calls_are_polled_in_every_second_slot_and_when_they_send() -> None:
+    _, plane = run(lambda _: 0.0, 0.051, phases=(1, 2))
+    assert plane.numbers == [1, 2, 4, 5, 6, 8, 9, 10]
+    clock, plane = run(lambda n: 0.012 if n == 2 else 0.0, 0.051, phases=(0, 2))
+    assert plane.slots == [(2, 0.01), (4, 0.02), (6, 0.032), (8, 0.04), (10, 0.05)]
+    assert clock.stats.skipped == 0
+    assert clock.stats.slots == 5
+
+
 def test_more_calls_are_polled_in_every_slot_again() -> None:
     async def scenario(plane: Plane) -> None:
         await asyncio.sleep(0.016)
         plane.calls = FEW + 1
+        plane.phases = range(4)
         await asyncio.sleep(0.035)
         plane.peer.send(b"x")
         await asyncio.sleep(0.001)

@@ -165,6 +165,7 @@ async def running(
         rung = await _way()
         browsers = WebRtcLegs(
             plane=plane,
+            poller=poller,
             ice_servers=ice_servers(config),
             advertised_address=config.webrtc.advertised_address or None,
             loopback=is_loopback(config.http.host),

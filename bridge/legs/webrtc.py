@@ -21,6 +21,7 @@ from bridge.legs.webrtc_servers import IceServer
 from bridge.media.outbound import BITRATE, OpusTerms
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
+from bridge.rtp.transport import RtpPoller
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class WebRtcLeg:
         *,
         line: Line,
         plane: MediaPlane,
+        poller: RtpPoller | None,
         tasks: TaskOwner,
         limits: Limits,
     ) -> None:
@@ -55,6 +57,7 @@ class WebRtcLeg:
         self._offer = offer = line.offer
         self._line = line
         self._plane = plane
+        self._poller = poller
         self._tasks = tasks
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -151,6 +154,7 @@ class WebRtcLeg:
         offer = self._offer
         self._wire.feed(self._stream, listens=offer.direction in ("sendrecv", "recvonly"))
         self._plane.add(self._stream)
+        self._line.poll_by(self._poller)
         self._loop.call_soon(self._tell_answered)
         if offer.direction in ("sendrecv", "recvonly"):
             unheard_s = self._limits.unheard_s
@@ -217,6 +221,8 @@ class WebRtcLeg:
         self._unsent.clear()
         if self._patience is not None:
             self._patience.cancel()
+        # The clock may rest from now on, and a farewell is still to be heard.
+        self._line.poll_by(None)
         self._plane.remove(self._stream)
         self._loop.call_soon(self._tell_ended)
         self._closing = self._tasks.spawn(self._close(), name="close")
@@ -251,13 +257,14 @@ class WebRtcLeg:
 
 
 class WebRtcLegs:
-    """Answers offers. `plane` carries the audio, by the way that `rung` is; the rest is as for
-    `Paths`. Raises ConfigError."""
+    """Answers offers. `plane` carries the audio, by the way that `rung` is, and `poller` reads it
+    for the clock of that; the rest is as for `Paths`. Raises ConfigError."""
 
     def __init__(
         self,
         *,
         plane: MediaPlane,
+        poller: RtpPoller | None = None,
         ice_servers: Sequence[IceServer | str] = (),
         advertised_address: str | None = None,
         loopback: bool = False,
@@ -273,6 +280,7 @@ class WebRtcLegs:
         )
         self._rung = rung
         self._plane = plane
+        self._poller = poller
         self._tasks = TaskOwner("webrtc")
         self._legs: set[WebRtcLeg] = set()
 
@@ -280,7 +288,13 @@ class WebRtcLegs:
         """The leg and the SDP answer, all candidates in it. Raises SdpError, PayloadTooLarge,
         OverloadedError."""
         line = await self._open(read_offer(sdp))
-        leg = WebRtcLeg(line=line, plane=self._plane, tasks=self._tasks, limits=self._paths.limits)
+        leg = WebRtcLeg(
+            line=line,
+            plane=self._plane,
+            poller=self._poller,
+            tasks=self._tasks,
+            limits=self._paths.limits,
+        )
         local = line.local(ssrc=leg.ssrc, cname=leg.cname, session_id=secrets.randbits(62))
         answer = write_answer(line.offer, local)
         self._legs = {other for other in self._legs if other.ended is None} | {leg}

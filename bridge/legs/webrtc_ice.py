@@ -30,6 +30,8 @@ from aioice.ice import (
 from bridge.errors import OverloadedError
 from bridge.ids import random_base62
 from bridge.legs import one_way
+from bridge.legs.webrtc_socket import PolledSocket
+from bridge.rtp.transport import RtpPoller
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +140,7 @@ class GuardedProtocol(StunProtocol):
             else:
                 connection.dropped.unauthenticated_stun += 1
         elif message.transaction_id in self.transactions:
+            self._asking.pop(peer, None)
             self.transactions[message.transaction_id].response_received(message, peer)
         else:
             connection.dropped.unexpected_stun += 1
@@ -218,6 +221,12 @@ class GuardedConnection(Connection):
                     async with asyncio.timeout(patience_s):
                         await self._refused.wait()
                     patience_s = QUIET_S
+
+    def poll_by(self, poller: RtpPoller | None) -> None:
+        """Who reads the sockets from now on; None: the event loop."""
+        for protocol in self._protocols:
+            if isinstance(protocol.transport, PolledSocket):
+                protocol.transport.poll_by(poller)
 
     def send_now(self, data: bytes) -> bool:
         """To the nominated pair, without a coroutine. False while there is none."""
@@ -315,7 +324,7 @@ class GuardedConnection(Connection):
         protocols = [
             protocol
             for index, address in enumerate(addresses)
-            if (protocol := await self._listen(address, component, 65535 - index))
+            if (protocol := self._listen(address, component, 65535 - index))
         ]
         if not protocols:
             raise OverloadedError("no UDP socket for a call")
@@ -342,14 +351,10 @@ class GuardedConnection(Connection):
         await asyncio.gather(*gathering)
         return candidates
 
-    async def _listen(
-        self, address: str, component: int, preference: int
-    ) -> GuardedProtocol | None:
-        loop = asyncio.get_running_loop()
+    def _listen(self, address: str, component: int, preference: int) -> GuardedProtocol | None:
+        protocol = GuardedProtocol(self)
         try:
-            _, protocol = await loop.create_datagram_endpoint(
-                lambda: GuardedProtocol(self), local_addr=(address, 0)
-            )
+            _ = PolledSocket(address, protocol)
         except OSError as error:
             log.warning("no socket for WebRTC", extra={"address": address, "error": str(error)})
             return None

@@ -10,6 +10,7 @@ from bridge.legs.webrtc_ice import Dropped
 from bridge.legs.webrtc_media import PathWire
 from bridge.legs.webrtc_path import Lost, MediaPath, Remote
 from bridge.legs.webrtc_sdp import Local, Offer
+from bridge.rtp.transport import RtpPoller
 
 
 class Line(Protocol):
@@ -37,6 +38,9 @@ class Line(Protocol):
 
     async def open_channel(self) -> None:
         """Let the browser open its own, once connected."""
+
+    def poll_by(self, poller: RtpPoller | None) -> None:
+        """Who reads from now on what comes: the media clock, or (None) the event loop."""
 
     async def close(self) -> None:
         """Tell the other side and free the sockets."""
@@ -92,6 +96,9 @@ class GuardedLine:
     async def open_channel(self) -> None:
         capabilities = RTCSctpCapabilities(maxMessageSize=self.offer.max_message_bytes)
         await self.path.peer.sctp.start(capabilities, self.offer.sctp_port)
+
+    def poll_by(self, poller: RtpPoller | None) -> None:
+        self.path.peer.connection.poll_by(poller)
 
     async def close(self) -> None:
         await self.path.close()

@@ -36,6 +36,7 @@ from bridge.legs.webrtc_sdp import Local, Offer, write_plain_offer
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER_LENGTH, RtpPacket
 from bridge.rtp.sequence import timestamp_delta
+from bridge.rtp.transport import RtpPoller
 from bridge.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,9 @@ class PublicLine:
 
     async def open_channel(self) -> None:
         """aiortc has opened it."""
+
+    def poll_by(self, poller: RtpPoller | None) -> None:
+        """The sockets are aiortc's, which reads them by itself."""
 
     async def close(self) -> None:
         self.wire.stop()

@@ -230,21 +230,29 @@ class RtpPoller:
     def add(self, rtp_socket: RtpSocket) -> None:
         """The socket leaves by itself when it is closed."""
         rtp, rtcp = rtp_socket.filenos()
-        self._reads[rtp] = rtp_socket.read_rtp
-        self._reads[rtcp] = rtp_socket.read_rtcp
-        self._epoll.register(rtp, select.EPOLLIN)
-        self._epoll.register(rtcp, select.EPOLLIN)
+        self.watch(rtp, rtp_socket.read_rtp)
+        self.watch(rtcp, rtp_socket.read_rtcp)
         rtp_socket._poller = self
 
     def remove(self, rtp_socket: RtpSocket) -> None:
         """Idempotent."""
         for fileno in rtp_socket.filenos():
-            if self._reads.pop(fileno, None) is not None:
-                self._epoll.unregister(fileno)
+            self.unwatch(fileno)
         rtp_socket._poller = None
 
+    def watch(self, fileno: int, read: Callable[[float], bool]) -> None:
+        """`read` takes one datagram at most, and says whether there was one."""
+        self._reads[fileno] = read
+        self._epoll.register(fileno, select.EPOLLIN)
+
+    def unwatch(self, fileno: int) -> None:
+        """Before it is closed. Idempotent."""
+        if self._reads.pop(fileno, None) is not None:
+            self._epoll.unregister(fileno)
+
     def __len__(self) -> int:
-        return len(self._reads) // 2
+        """Of ports, not pairs."""
+        return len(self._reads)
 
     def fileno(self) -> int:
         """Readable while a datagram waits at any port."""

@@ -242,7 +242,7 @@ def test_close_is_idempotent_and_leaves_the_poller(
 ) -> None:
     ours = open_socket()
     poller.add(ours)
-    assert len(poller) == 1
+    assert len(poller) == 2
     ours.close()
     ours.close()
     assert ours.closed

@@ -22,7 +22,7 @@ from bridge.media.schedule import INTERVAL, PHASES, Schedule
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER
 
-PHASE_ROOM = 16
+PHASE_ROOM = 24
 """G.711 calls in one phase before another gets any: by then one more is hardly cheaper there."""
 SINGLE_ROOM = 4
 """Of codecs that go singly: they share nothing but the slot, a millisecond of it."""

@@ -24,7 +24,7 @@ from bridge.rtp.packet import HEADER
 
 PHASE_ROOM = 24
 """G.711 calls in one phase before another gets any: by then one more is hardly cheaper there."""
-SINGLE_ROOM = 4
+SINGLE_ROOM = 8
 """Of codecs that go singly: they share nothing but the slot, a millisecond of it."""
 FILLED = (0, 2, 1, 3)
 """The order of the phases: while the last two are empty, the clock wakes half as often."""

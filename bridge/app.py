@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 # 15 MiB of audio is 20 MiB of base64 in one message (OpenAI's limit for an append).
 MAX_MESSAGE_BYTES = 21 * 1024 * 1024
+FAREWELL_S = 1.0  # for clients to be told the end of their call
 
 
 def unix_time() -> float:
@@ -372,6 +373,9 @@ async def _serve_http(
         await asyncio.sleep(0.01)
 
     async def stop() -> None:
+        # Their calls are over: clients hear of it before uvicorn says that the service restarts.
+        if listening := set(server.server_state.tasks):
+            await asyncio.wait(listening, timeout=FAREWELL_S)
         server.should_exit = True
         await tasks.settle(timeout_s=6.0)
 

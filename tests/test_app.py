@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
+from bridge.api import realtime
 from bridge.app import Running, running
 from bridge.config import Config
 from bridge.errors import ConfigError
@@ -70,6 +72,26 @@ def test_a_call_from_start_to_stop() -> None:
             assert max(packet.peak for packet in phone.packets) > 1000
             assert (len(service.switchboard), len(service.sip)) == (0, 0)
             await phone.close()
+
+    run(scenario())
+
+
+def test_a_client_that_is_let_go_late_is_still_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = realtime._close
+
+    async def later(websocket: WebSocket, code: int, reason: str, timeout_s: float) -> None:
+        due = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.4, due.set)
+        await due.wait()
+        await close(websocket, code, reason, timeout_s)
+
+    async def scenario() -> None:
+        async with running(config()) as service:
+            client = await attach(service, "model=echo")
+            await client.recv()
+            monkeypatch.setattr(realtime, "_close", later)
+        await client.wait_closed()
+        assert client.close_code == 1000
 
     run(scenario())
 

@@ -422,6 +422,7 @@ class GuardedConnection(Connection):
         self._check_list.clear()
         for protocol in self._protocols:
             protocol.transport.close()
+        self._protocols.clear()
         self._queue.put_nowait(None)
         if not self._closed:
             self._closed = True

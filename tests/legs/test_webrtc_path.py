@@ -8,7 +8,9 @@ from bridge.audio import codecs
 from bridge.legs.webrtc_path import Lost, MediaPath, Paths, Remote
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
+from bridge.rtp.transport import RtpPoller
 from bridge.sdp.dtls import RemotePath, Setup
+from tests.garbage import none_of_ours
 
 
 class End:
@@ -78,6 +80,48 @@ def test_two_ends_meet(*, direct: bool) -> None:
         assert not two.path.connected
 
     play(scene, direct=direct)
+
+
+def test_whoever_polls_its_sockets_hears_it_until_it_is_closed() -> None:
+    async def scene(one: End, two: End) -> None:
+        poller = RtpPoller()
+        connection = one.path.peer.connection
+        connection.poll_by(poller)
+        assert len(poller) == len(connection._protocols) > 0
+        two.send()
+        assert not one.heard.is_set()
+        assert poller.poll(0.0) == 1
+        assert one.heard.is_set()
+        connection.poll_by(None)
+        assert len(poller) == 0
+        await one.hears(two)
+        connection.poll_by(poller)
+        await one.path.close()
+        assert len(poller) == 0
+        poller.close()
+
+    play(scene)
+
+
+def test_a_close_that_is_cut_off_leaves_nothing_to_collect() -> None:
+    async def main() -> None:
+        paths = Paths(loopback=True)
+        await (await paths.open()).close()  # imports and caches
+        with none_of_ours():
+            path = await paths.open()
+            closing = asyncio.ensure_future(path.peer.connection.close())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not closing.done()
+            closing.cancel()
+            path.abort()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            del path, closing
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
 
 
 def test_who_checks_after_the_end_is_refused_consent() -> None:

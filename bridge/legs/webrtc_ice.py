@@ -354,7 +354,7 @@ class GuardedConnection(Connection):
     def _listen(self, address: str, component: int, preference: int) -> GuardedProtocol | None:
         protocol = GuardedProtocol(self)
         try:
-            _ = PolledSocket(address, protocol)
+            _ = PolledSocket(address, protocol)  # the protocol keeps it
         except OSError as error:
             log.warning("no socket for WebRTC", extra={"address": address, "error": str(error)})
             return None

@@ -73,11 +73,17 @@ class Running:
     degraded: tuple[str, ...]
 
 
-class _HttpServer(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals are the service's own: a stop drains calls before HTTP goes away.
         yield
+
+    async def finish(self) -> None:
+        """Their calls are over: clients hear of it before uvicorn says that it restarts."""
+        if listening := set(self.server_state.tasks):
+            await asyncio.wait(listening, timeout=FAREWELL_S)
+        self.should_exit = True
 
 
 def _warn(config: Config) -> None:
@@ -363,7 +369,7 @@ async def _serve_http(
     if settings.ssl is not None:
         files = config.http.tls_certificate, config.http.tls_private_key
         certificates.add("http.tls_certificate", partial(reload_chain, settings.ssl, *files))
-    server = _HttpServer(settings)
+    server = HttpServer(settings)
     tasks = TaskOwner("http")
     tasks.spawn(server.serve(sockets=[listener]), name="server")
     stack.push_async_callback(tasks.close)
@@ -373,10 +379,7 @@ async def _serve_http(
         await asyncio.sleep(0.01)
 
     async def stop() -> None:
-        # Their calls are over: clients hear of it before uvicorn says that the service restarts.
-        if listening := set(server.server_state.tasks):
-            await asyncio.wait(listening, timeout=FAREWELL_S)
-        server.should_exit = True
+        await server.finish()
         await tasks.settle(timeout_s=6.0)
 
     stack.push_async_callback(stop)

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
+import uvicorn
 from websockets.asyncio.client import connect
 
-from bridge.api import realtime
-from bridge.app import Running, running
+from bridge.app import FAREWELL_S, HttpServer, Running, running
 from bridge.config import Config
 from bridge.errors import ConfigError
 from bridge.settings import load
 from tests.peers.phone import Phone
 from tests.ports import HOST, free_port
+from tests.virtual import VirtualLoop
 
 
 def config(**more: object) -> Config:
@@ -76,24 +76,25 @@ def test_a_call_from_start_to_stop() -> None:
     run(scenario())
 
 
-def test_a_client_that_is_let_go_late_is_still_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    close = realtime._close
+async def _no_app(*_: Any) -> None: ...
 
-    async def later(websocket: WebSocket, code: int, reason: str, timeout_s: float) -> None:
-        due = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.4, due.set)
-        await due.wait()
-        await close(websocket, code, reason, timeout_s)
 
+@pytest.mark.parametrize("told_after_s", [0.4, FAREWELL_S + 1])
+def test_http_goes_when_its_clients_have_heard_the_end(told_after_s: float) -> None:
     async def scenario() -> None:
-        async with running(config()) as service:
-            client = await attach(service, "model=echo")
-            await client.recv()
-            monkeypatch.setattr(realtime, "_close", later)
-        await client.wait_closed()
-        assert client.close_code == 1000
+        server = HttpServer(uvicorn.Config(_no_app))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        telling = asyncio.ensure_future(asyncio.sleep(told_after_s))
+        server.server_state.tasks.add(telling)
+        await server.finish()
+        assert server.should_exit
+        assert telling.done() == (told_after_s < FAREWELL_S)
+        assert loop.time() - began == pytest.approx(min(told_after_s, FAREWELL_S))
+        telling.cancel()
 
-    run(scenario())
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())
 
 
 def test_stopping_hangs_up_and_lets_every_client_go() -> None:

@@ -80,7 +80,8 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def finish(self) -> None:
-        """Their calls are over: clients hear of it before uvicorn says that it restarts."""
+        """Stop when clients have heard the end of their calls, or in FAREWELL_S: what uvicorn would
+        tell them is that the service restarts."""
         if listening := set(self.server_state.tasks):
             await asyncio.wait(listening, timeout=FAREWELL_S)
         self.should_exit = True

@@ -257,8 +257,9 @@ class WebRtcLeg:
 
 
 class WebRtcLegs:
-    """Answers offers. `plane` carries the audio, by the way that `rung` is, and `poller` reads it
-    for the clock of that; the rest is as for `Paths`. Raises ConfigError."""
+    """Answers offers. `plane` carries the audio, by the way that `rung` is; `poller` reads it when
+    the media clock says so, the event loop if there is none. The rest is as for `Paths`. Raises
+    ConfigError."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The clock of all calls in slots of 5 ms; deadlines from one start, so lateness never adds up.
 
-A few calls have little to do in most slots, and to wake for nothing costs more than what they do:
-the clock then skips slots in which nobody sends, and packets wake it when they come. With some
-more calls every second slot is enough, until the calls that send in the others come.
+To wake costs more than what some calls have to do, so slots in which nobody sends are skipped: what
+comes meanwhile is heard in the next one, before which no answer could leave. A few calls' packets
+wake the clock when they come.
 """
 
 import asyncio
@@ -19,9 +19,7 @@ SLOT_S = FRAME_MS / PHASES / 1000
 REST = 0.1  # of the work's time, for everything else on the loop, when slots outlast themselves
 REMEMBERED_SLOTS = 3000  # 15 s of lateness for the percentiles
 FEW = 3
-"""Calls at most whose packets wake the clock: 50 a second each, against 200 slots."""
-HEARD_SLOTS = 2
-"""From one to the next, for those whose packets do not: 10 ms."""
+"""Calls at most whose packets wake the clock, 50 times a second each."""
 MANY_DATAGRAMS = 24
 """At once: a flood, which must wait until somebody sends."""
 
@@ -131,20 +129,13 @@ class MediaClock:
         self._await_packets(loop, wanted=0 < calls <= FEW)
         if not calls:
             return
-        self._number = self._next(self._number)
+        self._number = self._plane.next_sending(self._number)
         due = self._started_at + self._number * SLOT_S
         self._behind = self._behind + 1 if free_at > due else 0
         # Once is a stall, and made up for; again is too little time for all that there is to do.
         if self._behind > 1:
             due = free_at + REST * took
         self._timer = loop.call_at(due, self._run, loop)
-
-    def _next(self, number: int) -> int:
-        """The first slot from `number` on in which there is something to do."""
-        sending = self._plane.next_sending(number)
-        if self._awaits_packets:
-            return sending
-        return min(sending, number + -number % HEARD_SLOTS)
 
     def _await_packets(self, loop: asyncio.AbstractEventLoop, *, wanted: bool) -> None:
         if wanted == self._awaits_packets:

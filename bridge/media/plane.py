@@ -27,7 +27,7 @@ PHASE_ROOM = 24
 SINGLE_ROOM = 8
 """Of codecs that go singly: they share nothing but the slot, a millisecond of it."""
 FILLED = (0, 2, 1, 3)
-"""The order of the phases: while the last two are empty, the clock wakes half as often."""
+"""The order of the phases: while the last two are empty, all are heard at even distances."""
 REPORTED_FRAMES = INTERVAL // PHASES
 
 

@@ -48,8 +48,8 @@ class G711Inbound:
         """The frames due by now: usually one."""
         frames: list[bytes] = []
         jitter = self.jitter
-        pop = jitter.pop
-        while (item := pop(now)) is not None:
+        jitter.advance(now)
+        while (item := jitter.pop()) is not None:
             if isinstance(item, Lost):
                 octets = self._conceal(item)
             elif self._plc.active or jitter.hurried:
@@ -159,8 +159,8 @@ class SingleInbound(ABC):
         """The frames due by now: usually one."""
         frames: list[Pcm] = []
         jitter = self.jitter
-        pop = jitter.pop
-        while (item := pop(now)) is not None:
+        jitter.advance(now)
+        while (item := jitter.pop()) is not None:
             if isinstance(item, Lost):
                 self.concealed += 1
                 pcm = self._conceal(item)

@@ -101,18 +101,44 @@ class JitterBuffer:
 
     def push(self, packet: RtpPacket) -> None:
         """A packet of the negotiated audio."""
-        self._insert(packet, (packet.payload, self._duration(packet.payload)))
+        self.put(packet.ssrc, packet.sequence_number, packet.payload)
+
+    def put(self, ssrc: int, sequence_number: int, payload: bytes) -> None:
+        """As `push`, of a packet that was taken apart already."""
+        self._insert(ssrc, sequence_number, (payload, self._duration(payload)))
 
     def skip(self, packet: RtpPacket) -> None:
         """A packet that takes a sequence number and brings no audio: a telephone event, comfort
         noise (RFC 3389), a payload type of somebody else."""
-        self._insert(packet, (b"", 0))
+        self._insert(packet.ssrc, packet.sequence_number, (b"", 0))
 
-    def pop(self, now: float) -> bytes | Lost | None:
-        """What is due; call until it gives None. Nothing is due before the first packet."""
+    def advance(self, now: float) -> None:
+        """What is due by `now` can be popped. Nothing is due before the first packet."""
         if self.ssrc is None:
-            return None
-        self._advance(now)
+            return
+        if self._epoch is None:
+            self._epoch = now
+        tick = int((now - self._epoch) * FRAMES_PER_SECOND + 0.5)
+        steps = tick - self._tick
+        if steps <= 0:
+            return
+        self._tick = tick
+        # Of ours, and once: a clock that keeps standing still must give up a gap in the end.
+        if self._owed <= self._hold < steps * self._frame:
+            self._resumed = tick
+        self._owed = min(self._owed + steps * self._frame, MAX_OWED_S * self._rate)
+        if self._queued > self._owed + self._target:
+            self._shorten()
+        else:
+            self._over = 0
+            self._rushing = False
+        self._calm += 1
+        if self._calm >= CALM_FRAMES:
+            self._calm = 0
+            self._target = max(0, self._target - self._frame)
+
+    def pop(self) -> bytes | Lost | None:
+        """What is due since the last `advance`; call until it gives None."""
         while self._owed > 0:
             entry = self._queue.pop(self._expected, None)
             if entry is None:
@@ -172,9 +198,8 @@ class JitterBuffer:
 
     # Arrival
 
-    def _insert(self, packet: RtpPacket, entry: tuple[bytes, int]) -> None:
-        sequence = packet.sequence_number
-        if packet.ssrc != self.ssrc and not self._restarts_at(packet, entry):
+    def _insert(self, ssrc: int, sequence: int, entry: tuple[bytes, int]) -> None:
+        if ssrc != self.ssrc and not self._restarts_at(ssrc, sequence, entry):
             return
         ahead = (sequence - self._expected) & 0xFFFF
         if ahead >= MAX_DROPOUT:
@@ -183,7 +208,7 @@ class JitterBuffer:
                     self._count_late(sequence)
                     return
                 self._expected = sequence
-            elif not self._restarts_at(packet, entry):
+            elif not self._restarts_at(ssrc, sequence, entry):
                 return
         else:
             # Who comes between the packets of a source that goes on is not its successor.
@@ -197,20 +222,19 @@ class JitterBuffer:
             self._queue[sequence] = entry
             self._queued += entry[1]
 
-    def _restarts_at(self, packet: RtpPacket, entry: tuple[bytes, int]) -> bool:
+    def _restarts_at(self, ssrc: int, sequence: int, entry: tuple[bytes, int]) -> bool:
         """Two packets in a row make a new source, as in RFC 3550 appendix A.1: one is a stray. Not
         while the source goes on, for however fast another may send."""
-        sequence = packet.sequence_number
         first = self._candidate
         if self.ssrc is None:
-            self._restart(packet.ssrc, sequence)
-        elif first is not None and first[:2] == (packet.ssrc, sequence) and not self._goes_on:
+            self._restart(ssrc, sequence)
+        elif first is not None and first[:2] == (ssrc, sequence) and not self._goes_on:
             self.stats.restarts += 1
-            self._restart(packet.ssrc, (sequence - 1) & 0xFFFF)
+            self._restart(ssrc, (sequence - 1) & 0xFFFF)
             self._queue[self._expected] = first[2]
             self._queued = first[2][1]
         else:
-            self._candidate = (packet.ssrc, (sequence + 1) & 0xFFFF, entry)
+            self._candidate = (ssrc, (sequence + 1) & 0xFFFF, entry)
             return False
         return True
 
@@ -236,28 +260,6 @@ class JitterBuffer:
             self.stats.duplicates += 1
 
     # The clock
-
-    def _advance(self, now: float) -> None:
-        if self._epoch is None:
-            self._epoch = now
-        tick = int((now - self._epoch) * FRAMES_PER_SECOND + 0.5)
-        steps = tick - self._tick
-        if steps <= 0:
-            return
-        self._tick = tick
-        # Of ours, and once: a clock that keeps standing still must give up a gap in the end.
-        if self._owed <= self._hold < steps * self._frame:
-            self._resumed = tick
-        self._owed = min(self._owed + steps * self._frame, MAX_OWED_S * self._rate)
-        if self._queued > self._owed + self._target:
-            self._shorten()
-        else:
-            self._over = 0
-            self._rushing = False
-        self._calm += 1
-        if self._calm >= CALM_FRAMES:
-            self._calm = 0
-            self._target = max(0, self._target - self._frame)
 
     def _shorten(self) -> None:
         wanted = self._owed + self._target

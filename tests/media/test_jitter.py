@@ -28,7 +28,8 @@ class Line:
         for each in packets:
             self.jitter.push(each)
         out: list[int | str] = []
-        while (item := self.jitter.pop(self.now)) is not None:
+        self.jitter.advance(self.now)
+        while (item := self.jitter.pop()) is not None:
             if isinstance(item, Lost):
                 out.append(f"{'muted' if item.muted else 'lost'} {item.duration}")
                 continue
@@ -343,8 +344,9 @@ def test_never_reorders_never_blocks(start: int, fates: list[tuple[str, int]]) -
             first_at = first_at or tick
             payload = number.to_bytes(2, "big") * 80
             jitter.push(RtpPacket(0, False, (start + number) & 0xFFFF, 0, 1, payload))
+        jitter.advance(tick * 0.02)
         for _ in range(1000):
-            item = jitter.pop(tick * 0.02)
+            item = jitter.pop()
             if item is None:
                 break
             if isinstance(item, Lost):

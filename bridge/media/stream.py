@@ -17,7 +17,7 @@ from bridge.media.outbound import OpusTerms
 from bridge.media.playout import Playout
 from bridge.media.taps import Tap
 from bridge.rtp.dtmf import DtmfReceiver
-from bridge.rtp.packet import HEADER, RtpPacket
+from bridge.rtp.packet import HEADER, HEADER_LENGTH, RtpPacket
 from bridge.rtp.reception import Reception
 from bridge.rtp.rtcp import (
     Bye,
@@ -32,6 +32,7 @@ from bridge.rtp.rtcp import (
 )
 
 MARKER = 0x80
+PLAIN = 0x80  # version 2 and nothing else: no padding, extension or CSRC
 COMFORT_NOISE = 13  # RFC 3389: static at 8 kHz, and sent without being negotiated
 
 
@@ -144,6 +145,40 @@ class AudioStream:
 
     def receive_rtp(self, data: bytes, now: float) -> None:
         """One datagram. A bad one is counted."""
+        if not self._go_on(data, now):
+            self._receive(data, now)
+
+    def _go_on(self, data: bytes, now: float) -> bool:
+        """A packet like nearly all: of the source that is heard, and nothing but audio. False: it
+        is another."""
+        if len(data) < HEADER_LENGTH:
+            return False
+        first, second, sequence_number, timestamp, ssrc = HEADER.unpack_from(data)
+        reception, jitter = self._reception, self._jitter
+        if (
+            first != PLAIN
+            or second & 0x7F != self.payload_type
+            or reception is None
+            or not reception.ssrc == ssrc == jitter.ssrc
+        ):
+            return False
+        if not self._cap.admits(now):
+            self._flooded += 1
+            return True
+        jitter.put(ssrc, sequence_number, data[HEADER_LENGTH:])
+        reception.received(sequence_number, timestamp, now)
+        self._arrive(now)
+        return True
+
+    def _arrive(self, now: float) -> None:
+        self._packets_received += 1
+        self.last_received_at = now
+        if not self.arrived:
+            self.arrived = True
+            if self.on_arrived is not None:
+                self.on_arrived(self)
+
+    def _receive(self, data: bytes, now: float) -> None:
         try:
             packet = RtpPacket.parse(data)
         except RtpError:
@@ -151,14 +186,9 @@ class AudioStream:
             return
         if not self._take(packet, now):
             return
-        self._packets_received += 1
         if self._first_received_at is None:
             self._first_received_at = now
-        self.last_received_at = now
-        if not self.arrived:
-            self.arrived = True
-            if self.on_arrived is not None:
-                self.on_arrived(self)
+        self._arrive(now)
         reception = self._reception
         # The jitter buffer decides when another SSRC is a new source and when a stray packet.
         if reception is None or reception.ssrc != packet.ssrc == self._jitter.ssrc:

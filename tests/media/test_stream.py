@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -184,3 +184,31 @@ def test_who_never_spoke_does_not_say_bye() -> None:
 def test_each_stream_has_its_own_random_source() -> None:
     streams = [AudioStream(PCMU, payload_type=0, wire=Wire(), cname="x") for _ in range(2)]
     assert streams[0].ssrc != streams[1].ssrc
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((1, 1, 1, 1, 0, 2, 5, -1, -3, 4000, -4000)),
+            st.sampled_from((0, 0, 0, 0, 13, 101, 8)),
+            st.sampled_from((THEIRS, THEIRS, THEIRS, 7)),
+            st.sampled_from((20, 20, 0, 1, 300)),
+        ),
+        max_size=60,
+    )
+)
+def test_plain_packets_take_a_shorter_way_to_the_same_place(
+    arrivals: list[tuple[int, int, int, int]],
+) -> None:
+    """An extension, though empty, makes the longer one."""
+    (plain, _), (extended, _) = make_stream(), make_stream()
+    sequence, now = 65000, 0.0
+    for step, payload_type, ssrc, after_ms in arrivals:
+        sequence, now = (sequence + step) & 0xFFFF, now + after_ms / 1000
+        payload = bytes((sequence & 0xFF,)) * 160
+        sent = RtpPacket(payload_type, False, sequence, sequence * 160, ssrc, payload)
+        plain.receive_rtp(bytes(sent), now)
+        extended.receive_rtp(bytes(replace(sent, extension=(0, b""))), now)
+        assert plain.inbound.pull(now) == extended.inbound.pull(now)
+        assert plain.stats == extended.stats
+        assert plain.sender_report(0, now) == extended.sender_report(0, now)

@@ -1,12 +1,13 @@
 """The input audio buffer: what was heard and not yet committed, on the clock of all audio."""
 
+from collections import deque
+
 import numpy as np
 
 from bridge.realtime.outputs import Pcm
 
 SAMPLES_PER_MS = 24
 CAP_MS = 15 * 60 * 1000
-_WIDTH = 2  # bytes a sample
 
 
 class InputBuffer:
@@ -18,7 +19,8 @@ class InputBuffer:
     def __init__(self, *, idle_ms: int, holding: bool) -> None:
         self.idle_ms = idle_ms
         self.holding = holding
-        self._data = bytearray()
+        self._chunks: deque[Pcm] = deque()
+        self._kept = 0  # samples in them
         self._first = 0  # index of the first sample kept
         self._open = 0  # index of the first sample that no commit has taken
         self._heard = 0
@@ -31,7 +33,7 @@ class InputBuffer:
     @property
     def pending_ms(self) -> int:
         """What a commit would take."""
-        kept = self._first + len(self._data) // _WIDTH
+        kept = self._first + self._kept
         return max(0, kept - max(self._open, self._first)) // SAMPLES_PER_MS
 
     @property
@@ -39,18 +41,19 @@ class InputBuffer:
         return self.holding and self.pending_ms >= CAP_MS
 
     def append(self, pcm: Pcm) -> None:
-        self._heard += len(pcm)
-        if self.holding and len(self._data) >= CAP_MS * SAMPLES_PER_MS * _WIDTH:
+        """`pcm` is kept, not copied: minutes of sound may come in one event."""
+        size, before = len(pcm), self._heard
+        self._heard = before + size
+        if not size or (self.holding and self._kept >= CAP_MS * SAMPLES_PER_MS):
             return
-        if self._first + len(self._data) // _WIDTH != self._heard - len(pcm):
+        if self._first + self._kept != before:
             # Audio was dropped at the cap: what is left from before it is not adjacent.
-            self._data.clear()
-            self._first = self._heard - len(pcm)
-        if len(pcm):
-            # Without a copy on the way: minutes of sound may come in one event.
-            self._data += np.ascontiguousarray(pcm).data.cast("B")
+            self._chunks.clear()
+            self._first, self._kept = before, 0
+        self._chunks.append(pcm)
+        self._kept += size
         if not self.holding:
-            self._trim(self.idle_ms * SAMPLES_PER_MS * _WIDTH)
+            self._trim(self.idle_ms * SAMPLES_PER_MS)
 
     def begin(self, audio_ms: int) -> int:
         """Speech began at `audio_ms`: hold from there. Returns the millisecond really kept."""
@@ -64,21 +67,29 @@ class InputBuffer:
         end = self._heard if end_ms is None else min(end_ms * SAMPLES_PER_MS, self._heard)
         begin = max(self._open, self._first)
         self._open = max(begin, end)
-        offset = (begin - self._first) * _WIDTH
-        taken = bytes(self._data[offset : max(offset, (end - self._first) * _WIDTH)])
-        self._drop(min((self._open - self._first) * _WIDTH, len(self._data)))
-        return np.frombuffer(taken, np.int16)
+        kept = np.concatenate((np.empty(0, np.int16), *self._chunks))
+        taken = kept[begin - self._first : max(begin, end) - self._first]
+        rest = kept[min(self._open - self._first, self._kept) :].copy()
+        self._chunks = deque((rest,) if len(rest) else ())
+        self._first += self._kept - len(rest)
+        self._kept = len(rest)
+        return taken
 
     def clear(self) -> None:
-        self._open = self._heard
-        self._first = self._heard
-        self._data.clear()
+        self._open = self._first = self._heard
+        self._chunks.clear()
+        self._kept = 0
 
     def _trim(self, size: int) -> None:
-        # Twice the size before a cut, so that most appends move nothing.
-        if len(self._data) > 2 * size:
-            self._drop(len(self._data) - size)
-
-    def _drop(self, size: int) -> None:
-        del self._data[:size]
-        self._first += size // _WIDTH
+        """Up to twice the size is kept, so that little is copied."""
+        while (surplus := self._kept - size) > 0:
+            oldest = self._chunks[0]
+            if len(oldest) <= surplus:
+                self._chunks.popleft()
+                surplus = len(oldest)
+            elif len(oldest) > size:
+                self._chunks[0] = oldest[surplus:].copy()
+            else:
+                return
+            self._first += surplus
+            self._kept -= surplus

@@ -1,6 +1,9 @@
 """The input buffer's clock, its bounds, and what a commit takes."""
 
+from itertools import accumulate, pairwise
+
 import numpy as np
+from hypothesis import given, strategies as st
 
 from bridge.realtime.input_buffer import CAP_MS, InputBuffer
 
@@ -40,6 +43,23 @@ def test_speech_cannot_begin_before_what_is_kept_or_taken() -> None:
     assert buffer.take()[0] == 2_000
     assert buffer.begin(99_000) == 2_100
     assert len(buffer.take()) == 0
+
+
+@given(st.lists(st.sampled_from((0, 1, 100, 480, 481, 2_000))), st.integers(0, 40))
+def test_pieces_of_any_size_are_one_stretch_of_sound(sizes: list[int], back_ms: int) -> None:
+    buffer = InputBuffer(idle_ms=20, holding=False)
+    sound = np.arange(sum(sizes) + 500, dtype=np.int16)
+    for begin, end in pairwise(accumulate(sizes, initial=0)):
+        buffer.append(sound[begin:end])
+        assert min(20, end // 24) <= buffer.pending_ms <= 40
+    heard_ms = buffer.heard_ms
+    buffer.begin(heard_ms - back_ms)
+    buffer.append(sound[-500:])
+    taken = buffer.take(heard_ms)
+    assert len(taken) > 24 * (min(back_ms, 20, heard_ms) - 1)
+    end = heard_ms * 24
+    assert taken.tolist() == sound[end - len(taken) : end].tolist()
+    assert buffer.take().tolist() == sound[end:].tolist()
 
 
 def test_the_beginning_is_kept_at_the_cap_and_the_clock_runs_on() -> None:

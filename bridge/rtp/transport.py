@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from bridge.errors import ConfigError, OverloadedError
 from bridge.rtp.latching import Endpoint, Proof, SourceLatch
+from bridge.rtp.sockets import connected, unbound
 
 QUARANTINE_S = 30.0
 """A closed port stays out of use until the peer of its last call has surely stopped sending."""
@@ -26,7 +27,6 @@ lost, and twice what any codec sends."""
 MAX_STANDSTILL_S = 4.0
 
 DATAGRAM_SIZE = 4096
-EXPEDITED_FORWARDING = 0xB8  # DSCP 46 (RFC 3246)
 MAX_BIND_FAILURES = 64
 
 _BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
@@ -54,7 +54,12 @@ class RtpSocketStats:
 
 
 class RtpSocket:
-    """A bound pair of UDP ports. `on_rtp` and `on_rtcp` get what the peer sends, when polled."""
+    """A bound pair of UDP ports. `on_rtp` and `on_rtcp` get what the peer sends, when polled.
+
+    With a poller, RTP is exchanged by a second socket of the same port that is connected to the
+    peer: it costs a little less, and hears of it when nobody listens there. All others
+    come in by the first.
+    """
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class RtpSocket:
         self._latch = SourceLatch(stale=stale)
         self._poller: RtpPoller | None = None
         self._closed = False
+        self._direct: socket.socket | None = None
+        self._direct_to: Endpoint | None = None
         name = rtp.getsockname()
         self.address: Endpoint = (name[0], name[1])
 
@@ -93,6 +100,7 @@ class RtpSocket:
         """As `remote`, with the RTCP address when the SDP names one (RFC 3605), and the host that
         the signalling comes from."""
         self._latch.set_remote(rtp, rtcp, near=near)
+        self._connect()
 
     def demand_proof(self, rtp: Proof, rtcp: Proof) -> None:
         """From now on no other source is believed without a datagram that these find genuine."""
@@ -117,11 +125,21 @@ class RtpSocket:
             self.stats.no_destination += 1
             return
         try:
-            self._rtp.sendto(data, destination)
+            if self._direct is None or not self._sent(data, self._direct):
+                self._rtp.sendto(data, destination)
         except OSError as error:
             self._count(error)
         else:
             self.stats.sent += 1
+
+    def _sent(self, data: bytes, direct: socket.socket) -> bool:
+        try:
+            direct.send(data)
+        except OSError as error:
+            # By ICMP it is that of a packet before; this one has not gone, and may by the other.
+            self.stats.refused += error.errno == errno.ECONNREFUSED
+            return False
+        return True
 
     def send_rtcp(self, data: bytes) -> None:
         """As `send`."""
@@ -136,31 +154,38 @@ class RtpSocket:
         else:
             self.stats.sent_rtcp += 1
 
-    def drain(self, now: float, limit: int = MAX_PER_POLL) -> int:
-        """Read what is pending on both ports, `limit` each; how many datagrams that were."""
-        count = 0
-        for read in (self.read_rtp, self.read_rtcp):
-            for _ in range(limit):
-                if not read(now):
-                    break
-                count += 1
-        return count
-
     def read_rtp(self, now: float) -> bool:
         """One datagram; False if there was none."""
         datagram = self._receive(self._rtp)
         if datagram is None:
             return False
-        data, source = datagram
+        self._take(*datagram, now)
+        return True
+
+    def _read_direct(self, now: float) -> bool:
+        direct, peer = self._direct, self._direct_to
+        if direct is None or peer is None:
+            return False
+        try:
+            data = direct.recv(DATAGRAM_SIZE + 1)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                self._count(error)
+            return False
+        self._take(data, peer, now)
+        return True
+
+    def _take(self, data: bytes, source: Endpoint, now: float) -> None:
         if not self._latch.admits(data, source, now):
             self._count_dropped(source)
         elif len(data) > DATAGRAM_SIZE:
             self.stats.malformed += 1
         else:
+            if source is not self._direct_to:
+                self._connect()
             self.stats.received += 1
             if self.on_rtp is not None:
                 self.on_rtp(data, now)
-        return True
 
     def read_rtcp(self, now: float) -> bool:
         """As `read_rtp`."""
@@ -205,10 +230,32 @@ class RtpSocket:
         else:
             self.stats.failed += 1
 
+    def _connect(self) -> None:
+        """To where packets are exchanged now."""
+        peer = self._latch.source
+        if peer == self._direct_to:
+            return
+        self._disconnect()
+        if peer is None or self._poller is None:
+            return
+        self._direct_to = peer
+        self._direct = connected(self._rtp, peer)
+        if self._direct is not None:
+            self._poller.watch(self._direct.fileno(), self._read_direct)
+
+    def _disconnect(self) -> None:
+        direct, self._direct, self._direct_to = self._direct, None, None
+        if direct is None:
+            return
+        if self._poller is not None:
+            self._poller.unwatch(direct.fileno())
+        direct.close()
+
     def close(self) -> None:
         """Idempotent."""
         if self._closed:
             return
+        self._disconnect()
         if self._poller is not None:
             self._poller.remove(self)
         self._closed = True
@@ -233,9 +280,11 @@ class RtpPoller:
         self.watch(rtp, rtp_socket.read_rtp)
         self.watch(rtcp, rtp_socket.read_rtcp)
         rtp_socket._poller = self
+        rtp_socket._connect()
 
     def remove(self, rtp_socket: RtpSocket) -> None:
         """Idempotent."""
+        rtp_socket._disconnect()
         for fileno in rtp_socket.filenos():
             self.unwatch(fileno)
         rtp_socket._poller = None
@@ -311,11 +360,6 @@ class PortPool:
         except ValueError as error:
             raise ConfigError("rtp.host is not an IP address", param="rtp.host") from error
         self._family = socket.AF_INET6 if is_v6 else socket.AF_INET
-        self._tos = (
-            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
-            if is_v6
-            else (socket.IPPROTO_IP, socket.IP_TOS)
-        )
 
     @property
     def is_local(self) -> bool:
@@ -360,12 +404,8 @@ class PortPool:
         bound: list[socket.socket] = []
         try:
             for number in (port, port + 1):
-                udp = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                udp = unbound(self._family)
                 bound.append(udp)
-                udp.setsockopt(*self._tos, EXPEDITED_FORWARDING)
-                if self._family == socket.AF_INET6:
-                    # The same number of the other version may be another call's.
-                    udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 udp.bind((self.host, number))
         except OSError:
             for udp in bound:

@@ -16,7 +16,7 @@ from bridge.legs.sip_media import SipMedia, SipMediaSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.srtp import SrtpSession
-from bridge.rtp.transport import PortPool
+from bridge.rtp.transport import PortPool, RtpPoller
 
 HOST = "127.0.0.1"
 PROXY = "127.0.0.3"
@@ -102,7 +102,9 @@ class Scene:
         self.digits: list[str] = []
         self.sent_by_peer = 0
         self.plane = MediaPlane()
+        self.poller = RtpPoller()
         self.media = self._negotiate(pool, nat=nat, keys=keys)
+        self.poller.add(self.media.socket)
         stream = self.media.stream
         assert stream is not None
         self.stream = stream
@@ -165,16 +167,14 @@ class Scene:
         self.intruder.read()
 
     def _take(self, sent: int) -> None:
-        fileno = self.media.socket.filenos()[0]
         while sent > 0:
-            assert select.select([fileno], [], [], 2.0)[0]
-            sent -= self.media.socket.drain(self.now)
+            assert select.select([self.poller], [], [], 2.0)[0]
+            sent -= self.poller.poll(self.now)
 
     def control(self, sender: Party, data: bytes) -> None:
         host, port = self.media.socket.address
         sender.wire.sendto(data, (host, port + 1))
-        assert select.select([self.media.socket.filenos()[1]], [], [], 2.0)[0]
-        self.media.socket.drain(self.now)
+        self._take(1)
 
     def noise(self) -> list[bytes]:
         return [self.intruder.packet()]
@@ -198,6 +198,7 @@ class Scene:
     def close(self) -> None:
         self.plane.remove(self.stream)
         self.media.socket.close()
+        self.poller.close()
         self.peer.wire.close()
         self.peer_control.wire.close()
         self.bystander.wire.close()

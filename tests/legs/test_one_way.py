@@ -99,6 +99,16 @@ def test_a_phone_that_sends_nothing_is_told_of_once() -> None:
     play_call(scenario)
 
 
+def test_a_phone_that_does_not_even_listen() -> None:
+    async def scenario(exchange: Exchange, handset: Handset) -> None:
+        handset.rtp.close()
+        await ticks(exchange, 10)
+        (text,) = findings(exchange)
+        assert "Nobody listens there: " in text
+
+    play_call(scenario)
+
+
 def test_nothing_is_wrong_with_a_phone_that_is_heard() -> None:
     async def scenario(exchange: Exchange, handset: Handset) -> None:
         speak(exchange, handset, 1)

@@ -40,10 +40,8 @@ def phone(host: str = LOOPBACK) -> socket.socket:
     return udp
 
 
-def wait_readable(*sockets: socket.socket | RtpSocket) -> None:
-    for each in sockets:
-        fileno = each.filenos()[0] if isinstance(each, RtpSocket) else each.fileno()
-        assert select.select([fileno], [], [], 2.0)[0]
+def wait_readable(poller: RtpPoller) -> None:
+    assert select.select([poller], [], [], 2.0)[0]
 
 
 @pytest.fixture
@@ -53,11 +51,12 @@ def pool() -> PortPool:
 
 
 @pytest.fixture
-def open_socket(pool: PortPool) -> Iterator[Callable[[], RtpSocket]]:
+def open_socket(pool: PortPool, poller: RtpPoller) -> Iterator[Callable[[], RtpSocket]]:
     opened: list[RtpSocket] = []
 
     def open_one() -> RtpSocket:
         opened.append(pool.open())
+        poller.add(opened[-1])
         return opened[-1]
 
     yield open_one
@@ -85,11 +84,10 @@ def test_speech_both_ways(
     heard: list[tuple[bytes, float]] = []
     ours.on_rtp = lambda data, now: heard.append((data, now))
     ours.remote = peer.getsockname()
-    poller.add(ours)
     assert poller.poll(0.0) == 0
     for number in range(3):
         peer.sendto(rtp(number), ours.address)
-    wait_readable(ours)
+    wait_readable(poller)
     assert poller.poll(1.5) == 3
     assert heard == [(rtp(0), 1.5), (rtp(1), 1.5), (rtp(2), 1.5)]
     ours.send(rtp(9))
@@ -97,7 +95,9 @@ def test_speech_both_ways(
     assert (ours.stats.received, ours.stats.sent) == (3, 1)
 
 
-def test_rtcp_both_ways(open_socket: Callable[[], RtpSocket], peer: socket.socket) -> None:
+def test_rtcp_both_ways(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
     ours = open_socket()
     heard: list[bytes] = []
     ours.on_rtcp = lambda data, now: heard.append(data)
@@ -105,7 +105,7 @@ def test_rtcp_both_ways(open_socket: Callable[[], RtpSocket], peer: socket.socke
     control = (LOOPBACK, ours.address[1] + 1)
     for data in (REPORT, b"", b"\x80", REPORT + bytes(DATAGRAM_SIZE)):
         peer.sendto(data, control)
-    ours.drain(0.0)
+    poller.poll(0.0)
     assert heard == [REPORT]
     assert (ours.stats.received_rtcp, ours.stats.malformed) == (1, 3)
     ours.send_rtcp(REPORT)
@@ -114,29 +114,29 @@ def test_rtcp_both_ways(open_socket: Callable[[], RtpSocket], peer: socket.socke
 
 
 def test_rtcp_of_a_stranger_is_dropped(
-    open_socket: Callable[[], RtpSocket], peer: socket.socket
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
 ) -> None:
     ours = open_socket()
     ours.remote = ("127.0.0.9", 4000)
     peer.sendto(REPORT, (LOOPBACK, ours.address[1] + 1))
-    ours.drain(0.0)
+    poller.poll(0.0)
     assert (ours.stats.received_rtcp, ours.stats.dropped_source) == (0, 1)
 
 
 def test_empty_short_and_huge_datagrams_are_ignored(
-    open_socket: Callable[[], RtpSocket], peer: socket.socket
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
 ) -> None:
     ours = open_socket()
     ours.on_rtp = lambda data, now: pytest.fail("heard")
     ours.remote = peer.getsockname()
     for data in (b"", b"\x80", rtp()[:11], REPORT, rtp() + bytes(DATAGRAM_SIZE)):
         peer.sendto(data, ours.address)
-    assert ours.drain(0.0) == 5
+    assert poller.poll(0.0) == 5
     assert ours.stats.malformed == 5
 
 
 def test_a_stranger_is_dropped_and_counted(
-    open_socket: Callable[[], RtpSocket], peer: socket.socket
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
 ) -> None:
     ours = open_socket()
     ours.remote = peer.getsockname()
@@ -144,7 +144,7 @@ def test_a_stranger_is_dropped_and_counted(
         peer.sendto(rtp(0), ours.address)
         for number in range(20):
             stranger.sendto(rtp(number), ours.address)
-        ours.drain(0.0)
+        poller.poll(0.0)
         assert (ours.stats.received, ours.stats.dropped_source) == (1, 20)
         ours.send(rtp())
         assert peer.recv(2048) == rtp()
@@ -154,18 +154,109 @@ def test_a_stranger_is_dropped_and_counted(
 
 
 def test_latches_on_to_a_phone_behind_a_nat(
-    open_socket: Callable[[], RtpSocket], peer: socket.socket
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
 ) -> None:
     ours = open_socket()
     ours.remote = ("192.168.1.20", 4000)
     for number in range(5):
         peer.sendto(rtp(number), ours.address)
-        ours.drain(number * 0.02)
+        poller.poll(number * 0.02)
     assert ours.source == peer.getsockname()
     assert ours.remote == ("192.168.1.20", 4000)
     assert (ours.stats.received, ours.stats.dropped_source) == (1, 4)
     ours.send(rtp(1))
     assert peer.recv(2048) == rtp(1)
+
+
+def test_strangers_do_not_come_by_the_socket_of_the_peer(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    ours = open_socket()
+    heard: list[bytes] = []
+    ours.on_rtp = lambda data, _: heard.append(data)
+    assert len(poller) == 2
+    ours.remote = peer.getsockname()
+    assert len(poller) == 3
+    with phone() as stranger:
+        for number in range(20):
+            peer.sendto(rtp(number), ours.address)
+            stranger.sendto(rtp(number), ours.address)
+        assert poller.poll(0.0) == 40
+        assert heard == [rtp(number) for number in range(20)]
+        assert (ours.stats.received, ours.stats.dropped_source) == (20, 20)
+        assert ours.stats.stranger == stranger.getsockname()
+    ours.send(rtp(9))
+    data, source = peer.recvfrom(2048)
+    assert (data, source) == (rtp(9), ours.address)
+    ours.remote = None
+    assert len(poller) == 2
+    ours.send(rtp(9))
+    assert (ours.stats.sent, ours.stats.no_destination) == (1, 1)
+
+
+def test_the_socket_of_the_peer_moves_to_whom_is_latched_on_to(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    ours = open_socket()
+    with phone() as first:
+        ours.remote = first.getsockname()
+        for number in range(5):
+            peer.sendto(rtp(number), ours.address)
+            poller.poll(number * 0.02)
+        assert ours.source == peer.getsockname()
+        # The address of the SDP wins it back, from one that goes on.
+        for number in range(5):
+            peer.sendto(rtp(5 + number), ours.address)
+            first.sendto(rtp(100 + number), ours.address)
+            poller.poll(0.1 + number * 0.02)
+        assert ours.source == first.getsockname()
+        assert len(poller) == 3
+        assert ours.stats.received == 1 + 5 + 1
+        ours.send(rtp(7))
+        assert first.recv(2048) == rtp(7)
+
+
+def test_a_peer_that_does_not_listen_is_told_of_and_sent_to_all_the_same(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller
+) -> None:
+    ours = open_socket()
+    with phone() as gone:
+        address = gone.getsockname()
+    ours.remote = address
+    for number in range(4):
+        ours.send(rtp(number))
+        poller.poll(number * 0.02)
+    assert ours.stats.refused >= 2
+    assert ours.stats.sent == 4
+    ours.send(rtp(4))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+        back.bind(address)
+        back.settimeout(2.0)
+        ours.send(rtp(5))
+        assert back.recv(2048) == rtp(5)
+
+
+def test_nobody_shares_a_port(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller, peer: socket.socket
+) -> None:
+    ours = open_socket()
+    ours.remote = peer.getsockname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            foreign.bind(ours.address)
+        ours.close()
+        foreign.bind(ours.address)
+
+
+def test_without_a_way_to_the_peer_there_is_one_socket(
+    open_socket: Callable[[], RtpSocket], poller: RtpPoller
+) -> None:
+    ours = open_socket()
+    ours.remote = ("2001:db8::1", 4000)
+    assert len(poller) == 2
+    ours.send(rtp())
+    assert ours.stats.failed == 1
 
 
 def test_one_flooded_port_does_not_starve_the_others(
@@ -174,11 +265,10 @@ def test_one_flooded_port_does_not_starve_the_others(
     flooded, quiet = open_socket(), open_socket()
     for each in (flooded, quiet):
         each.remote = peer.getsockname()
-        poller.add(each)
     for number in range(2 * MAX_PER_POLL):
         peer.sendto(rtp(number), flooded.address)
     peer.sendto(rtp(), quiet.address)
-    wait_readable(flooded, quiet)
+    wait_readable(poller)
     assert poller.poll(0.0) == MAX_PER_POLL + 1
     assert poller.poll(0.02) == MAX_PER_POLL
     assert poller.poll(0.04) == 0
@@ -189,11 +279,10 @@ def test_what_waited_out_a_standstill_of_ours_is_read_at_once(
 ) -> None:
     ours = open_socket()
     ours.remote = peer.getsockname()
-    poller.add(ours)
     assert poller.poll(1.0) == 0
     for number in range(100):
         peer.sendto(rtp(number), ours.address)
-    wait_readable(ours)
+    wait_readable(poller)
     assert poller.poll(3.0) == 100
 
 
@@ -219,35 +308,16 @@ def test_sending_never_raises(open_socket: Callable[[], RtpSocket]) -> None:
     assert ours.stats.no_destination == 4
 
 
-def test_what_the_kernel_refuses_is_counted(peer: socket.socket) -> None:
-    """A connected socket hears of a closed port, as one with IP_RECVERR would."""
-    rtp_port, rtcp_port = phone(), phone()
-    with phone() as gone:
-        target = gone.getsockname()
-    rtp_port.connect(target)
-    rtp_port.setblocking(False)
-    rtcp_port.setblocking(False)
-    ours = RtpSocket(rtp_port, rtcp_port)
-    ours.remote = target
-    ours.send(rtp())
-    ours.send(rtp())
-    ours.send(rtp())
-    ours.drain(0.0)
-    assert ours.stats.refused >= 1
-    ours.close()
-
-
 def test_close_is_idempotent_and_leaves_the_poller(
     open_socket: Callable[[], RtpSocket], poller: RtpPoller
 ) -> None:
     ours = open_socket()
-    poller.add(ours)
     assert len(poller) == 2
     ours.close()
     ours.close()
     assert ours.closed
     assert len(poller) == 0
-    assert ours.drain(0.0) == 0
+    assert poller.poll(0.0) == 0
     poller.remove(ours)
     assert poller.poll(0.0) == 0
 
@@ -264,10 +334,9 @@ def test_a_callback_may_close_any_socket(
     for each in pair:
         each.on_rtp = hang_up
         each.remote = peer.getsockname()
-        poller.add(each)
         peer.sendto(rtp(0), each.address)
         peer.sendto(rtp(1), each.address)
-    wait_readable(*pair)
+    wait_readable(poller)
     assert poller.poll(0.0) == 1
 
 
@@ -337,15 +406,17 @@ def test_a_host_that_is_not_ours() -> None:
         PortPool("192.0.2.1", 31030, 31039).open()
 
 
-def test_ipv6(peer: socket.socket) -> None:
+def test_ipv6(poller: RtpPoller) -> None:
     pool = PortPool("::1", 31040, 31049)
     one, two = pool.open(), pool.open()
     heard: list[bytes] = []
     two.on_rtp = lambda data, now: heard.append(data)
+    poller.add(two)
     one.remote, two.remote = two.address, one.address
+    assert len(poller) == 3
     one.send(rtp())
-    wait_readable(two)
-    two.drain(0.0)
+    wait_readable(poller)
+    poller.poll(0.0)
     assert heard == [rtp()]
     one.close()
     two.close()

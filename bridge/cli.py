@@ -12,6 +12,7 @@ import uvloop
 from bridge import __version__, logs
 from bridge.config import Config
 from bridge.errors import BridgeError, ConfigError
+from bridge.limits import allow_open_files
 from bridge.settings import load, value_of
 
 DESCRIPTION = "OpenAI's Realtime calls API, self-hosted: phones and browsers in, any model behind."
@@ -164,6 +165,7 @@ def _announce(text: str) -> None:
 def _run(config: Config) -> int:
     from bridge.app import serve
 
+    allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(config, announce=_announce))

@@ -64,14 +64,15 @@ def test_browsers_and_other_calls_are_beside_ours_alone() -> None:
     assert len(busy) == sum(take.ours for take in takes) / 2
 
 
-def test_what_other_calls_do_is_a_difference_of_medians() -> None:
+def test_what_other_calls_do_is_told_of_the_same_words() -> None:
     def result(number: int, pesq: float, beside: int) -> Result:
         said = Score(pesq, wide=False, jumps=0, moved_ms=0.0)
         take = Take("PCMU", 0, 1, number, ours=True, beside=beside)
         return Result(take, said, replace(said, pesq=4.0), {"concealed": 0})
 
     results = [result(number, 4.0 + number / 10, 0) for number in range(3)]
-    results += [result(number, 3.9, 200) for number in range(3)]
+    results += [result(number, pesq, 200) for number, pesq in enumerate((4.3, 3.9, 4.2))]
     assert steadiness(results) == [
-        "PCMU, baresip, 0 % loss, burst 1, beside 200 calls: -0.20 to us, +0.00 from us"
+        "PCMU, baresip, 0 % loss, burst 1, beside 200 calls: "
+        "+0.00 (+0.30) to us, +0.00 (+0.00) from us"
     ]

@@ -284,10 +284,10 @@ def judged(said: Path, heard: Path, *, narrow: bool) -> Score:
 
 
 async def record(studio: Studio, takes: Sequence[Take], together: int) -> None:
-    turns, pages = asyncio.Semaphore(together), asyncio.Semaphore(1)  # one takes half a core
+    turns = asyncio.Semaphore(together)
 
     async def one(take: Take) -> None:
-        async with pages if take.browser else turns:
+        async with turns:
             for attempt in range(TRIES):
                 try:
                     await studio.call(take)
@@ -298,7 +298,11 @@ async def record(studio: Studio, takes: Sequence[Take], together: int) -> None:
                     print(f"again: {error}", file=sys.stderr)
         print(".", end="", file=sys.stderr, flush=True)
 
-    await asyncio.gather(*map(one, takes))
+    await asyncio.gather(*(one(take) for take in takes if not take.browser))
+    # A page takes half a core, and what it misses of it is heard.
+    for take in takes:
+        if take.browser:
+            await one(take)
 
 
 async def record_all(studio: Studio, server: Address, takes: Sequence[Take], together: int) -> None:
@@ -333,22 +337,27 @@ def table(results: Sequence[Result]) -> list[str]:
 
 
 def steadiness(results: Sequence[Result]) -> list[str]:
-    """What other calls do to the scores, per kind of call: the difference of the medians."""
-    lines = []
+    """What other calls do to the scores of the same words, per kind of call: median, furthest."""
+    idle = {each.take: each for each in results if each.take.ours and not each.take.beside}
     busy = [each for each in results if each.take.beside]
+    lines = []
     for kind in dict.fromkeys(each.take.kind for each in busy):
-        idle = [each for each in results if each.take.kind == replace(kind, beside=0)]
-        idle = [each for each in idle if each.take.ours]
-        taken = [each for each in busy if each.take.kind == kind]
-        up = median(e.up.pesq for e in taken) - median(e.up.pesq for e in idle)
-        down = median(e.down.pesq for e in taken) - median(e.down.pesq for e in idle)
+        pairs = [
+            (each, idle[replace(each.take, beside=0)]) for each in busy if each.take.kind == kind
+        ]
+        up = _differences([then.up.pesq - before.up.pesq for then, before in pairs])
+        down = _differences([then.down.pesq - before.down.pesq for then, before in pairs])
         peer = "Chromium" if kind.browser else "baresip"
         network = f"{kind.loss:g} % loss, burst {kind.burst:g}"
         lines.append(
             f"{kind.codec}, {peer}, {network}, beside {kind.beside} calls: "
-            f"{up:+.2f} to us, {down:+.2f} from us"
+            f"{up} to us, {down} from us"
         )
     return lines
+
+
+def _differences(found: Sequence[float]) -> str:
+    return f"{median(found):+.2f} ({max(found, key=abs):+.2f})"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -22,23 +22,33 @@ class Diversion:
     """Speech that began while it was diverted is no turn, wherever it ends."""
 
     def __init__(self) -> None:
-        self.to: Hearer | None = None
-        self._speaking = False
+        self._to: Hearer | None = None
+        self._speaking = self._diverted = False
+
+    def begin(self, to: Hearer) -> None:
+        """Of a caller who is speaking, too."""
+        self._to = to
+        if self._speaking:
+            to.speech_started()
+
+    def end(self) -> None:
+        self._to = None
 
     def hear(self, pcm: Pcm) -> None:
-        if self.to is not None:
-            self.to.hear(pcm)
+        if self._to is not None:
+            self._to.hear(pcm)
 
     def takes(self, event: BackendEvent) -> bool:
         """Whether it is kept from the session."""
         match event:
-            case SpeechStarted() if self.to is not None:
-                self._speaking = True
-                self.to.speech_started()
-                return True
+            case SpeechStarted():
+                self._speaking, self._diverted = True, self._to is not None
+                if self._to is not None:
+                    self._to.speech_started()
+                return self._diverted
             case SpeechStopped() if self._speaking:
                 self._speaking = False
-                if self.to is not None:
-                    self.to.speech_stopped()
-                return True
+                if self._to is not None:
+                    self._to.speech_stopped()
+                return self._diverted
         return False

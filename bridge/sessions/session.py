@@ -359,15 +359,16 @@ class Session:
             self.listener.session_hangup()
 
     def _take_message(self, terms: base.MessageTerms) -> None:
-        self._diversion.to = self.listener.session_message(terms)
-        if self._diversion.to is None:
+        taker = self.listener.session_message(terms)
+        if taker is None:
             self.inform("[message failed]")
         else:
+            self._diversion.begin(taker)
             self._on_call(base.Aside(RECORD_TONE))
 
     def message_over(self, news: str) -> None:
         """What the caller says is the model's again; `news` is for it to speak to."""
-        self._diversion.to = None
+        self._diversion.end()
         self.inform(news)
 
     # What the protocol wants done

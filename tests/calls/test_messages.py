@@ -267,6 +267,26 @@ def test_a_call_may_have_more_than_one_and_a_sigh_is_none(tmp_path: Path) -> Non
     virtual.run(scenario())
 
 
+@pytest.mark.parametrize("before", ["a message", "a turn"])
+def test_who_is_talking_when_it_begins_is_heard_from_there_on(before: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = reception(tmp_path)
+        leg, call_id = await (asked(desk) if before == "a message" else up(desk))
+        talks(desk, leg, 2)
+        leg.presses("#")
+        await takes_message(desk)
+        assert leg.stream is not None
+        for _ in range(75):
+            leg.stream.deliver(VOICE)
+        leg.ends("remote_hangup")
+        await virtual.settle()
+        kept = desk.board.record(call_id)["messages"]
+        assert (kept[-1]["duration_ms"], kept[-1]["ended_by"]) == (1500, "hangup")
+        assert len(await closed(desk, tmp_path)) == len(kept) == (2 if before == "a message" else 1)
+
+    virtual.run(scenario())
+
+
 def test_a_call_with_a_vault_records_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk = Desk(webhook=True, capabilities=Capabilities(greets=True))

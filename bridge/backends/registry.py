@@ -9,10 +9,10 @@ from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.echo import EchoBackend
 from bridge.backends.upstream.backend import UpstreamBackend
+from bridge.backends.upstream.dial import trust, url_for
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear
 from bridge.backends.upstream.farewell import read_apology
-from bridge.backends.upstream.link import trust, url_for
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.errors import ConfigError
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from bridge.backends.upstream.dial import url_for
 from bridge.backends.upstream.dialects import dialect_by
-from bridge.backends.upstream.link import url_for
 from bridge.backends.upstream.session import format_name
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.settings import load

@@ -16,6 +16,7 @@ IDLE_MS = 1_500
 G711_RATE = 8_000
 VOICE_PEAK = 800  # about -32 dBFS
 QUIET_MS = 100
+UNHEARD_FRAMES = 25
 NOTICED_MS = 600
 """So much of a voice is noticed by any detector."""
 
@@ -31,12 +32,14 @@ class CallerAudio:
     def __init__(self) -> None:
         self.holding = True
         self.dropped_ms = 0
-        self.unnoticed_ms = 0
-        """Of sound as loud as a voice, since this was last set to 0."""
+        self._unnoticed = 0  # samples as loud as a voice since `notice`
+        self._noticed_end = 0
         self._voice_end = 0
         self._frames: deque[Pcm] = deque()
         self._kept = 0
         self._end = 0
+        self._unheard: list[Pcm] = []
+        """The newest, whose level is still to be found."""
 
     @property
     def position_ms(self) -> int:
@@ -45,7 +48,20 @@ class CallerAudio:
     @property
     def quiet(self) -> bool:
         """Nothing as loud as a voice has come lately."""
+        self._listen()
         return self._end - self._voice_end > QUIET_MS * SAMPLES_PER_MS
+
+    def notice(self) -> None:
+        """What has come was heard by somebody."""
+        self._unnoticed, self._noticed_end = 0, self._end
+
+    def unnoticed(self, more_than_ms: int) -> bool:
+        """Whether so much as loud as a voice has come since `notice`."""
+        least = more_than_ms * SAMPLES_PER_MS
+        if self._end - self._noticed_end <= least:
+            return False
+        self._listen()
+        return self._unnoticed > least
 
     @property
     def kept_ms(self) -> int:
@@ -55,16 +71,30 @@ class CallerAudio:
         self._frames.append(pcm)
         self._kept += len(pcm)
         self._end += len(pcm)
-        if len(pcm) and pcm.max() > VOICE_PEAK:
-            self._voice_end = self._end
-            self.unnoticed_ms += len(pcm) // SAMPLES_PER_MS
-        held = self.holding or self.unnoticed_ms > NOTICED_MS // 2
+        if len(pcm):
+            self._unheard.append(pcm)
+        if len(self._unheard) >= UNHEARD_FRAMES:
+            self._listen()
+        held = self.holding or self._unnoticed > NOTICED_MS // 2 * SAMPLES_PER_MS
         limit = (KEPT_MS if held else IDLE_MS) * SAMPLES_PER_MS
         while self._kept - len(self._frames[0]) >= limit:
             gone = self._frames.popleft()
             self._kept -= len(gone)
             if held:
                 self.dropped_ms += len(gone) // SAMPLES_PER_MS
+
+    def _listen(self) -> None:
+        """To the level of several frames at once, which costs little more than one."""
+        frames, self._unheard = self._unheard, []
+        if not frames:
+            return
+        sizes = np.array([len(pcm) for pcm in frames])
+        ends = sizes.cumsum()
+        loud = np.maximum.reduceat(np.concatenate(frames), ends - sizes) > VOICE_PEAK
+        if loud.any():
+            ends += self._end - ends[-1]
+            self._voice_end = int(ends[loud][-1])
+            self._unnoticed += int(sizes[loud & (ends > self._noticed_end)].sum())
 
     def since(self, position_ms: int) -> tuple[int, Pcm]:
         """What is kept from `position_ms` on, and where it really begins."""

@@ -109,7 +109,7 @@ class Channel:
             return now - patience_s > self._talk.audible_until
         late = self._pulse.silent_s(now) > self._talk.settings.flow_timeout_s
         caller = self._talk.caller
-        unheard = caller.quiet and caller.unnoticed_ms > NOTICED_MS
+        unheard = caller.unnoticed(NOTICED_MS) and caller.quiet
         return late and (self._talk.answer_owed or self._responses.to_sound or unheard)
 
     def _due(self, now: float) -> Due:
@@ -126,7 +126,7 @@ class Channel:
             return Due.ANSWER
         if talk.speech_from_ms is not None and talk.caller.quiet:
             return Due.EVENT
-        unnoticed = talk.speech_from_ms is None and talk.caller.unnoticed_ms > NOTICED_MS
+        unnoticed = talk.speech_from_ms is None and talk.caller.unnoticed(NOTICED_MS)
         return Due.SIGN if unnoticed and now > self._signed_at + CALM_S else Due.NOTHING
 
     def _probe(self) -> None:
@@ -142,7 +142,7 @@ class Channel:
     def _signed(self) -> None:
         self._pulse.sign()
         self._signed_at = self._loop.time()
-        self._talk.caller.unnoticed_ms = 0
+        self._talk.caller.notice()
 
     def take_over(self) -> None:
         """From now on this is the model: it gets the conversation, then what was not heard yet."""
@@ -247,7 +247,7 @@ class Channel:
             self._signed()
         else:
             self._pulse.event(self._loop.time())
-            self._talk.caller.unnoticed_ms = 0
+            self._talk.caller.notice()
         if event.type in BROUGHT:
             BROUGHT[event.type](self._responses, event)
         else:

@@ -35,7 +35,7 @@ def test_a_voice_that_nobody_noticed_is_kept() -> None:
     assert begin <= 5000
     assert (kept == 3000).sum() == 1000 * 24
     # Once it is known that the model heard it, it need not be kept.
-    caller.unnoticed_ms = 0
+    caller.notice()
     push(caller, SILENCE, FRAME_MS)
     assert caller.kept_ms == IDLE_MS
 
@@ -45,6 +45,21 @@ def test_no_more_is_kept_than_can_be_said_again() -> None:
     push(caller, VOICE, KEPT_MS + 5000)
     assert caller.kept_ms == KEPT_MS
     assert caller.dropped_ms == 5000
+
+
+def test_what_is_noticed_is_so_up_to_here() -> None:
+    caller = CallerAudio()
+    push(caller, VOICE, 300)
+    assert caller.unnoticed(299)
+    assert not caller.unnoticed(300)
+    push(caller, VOICE, 100)
+    caller.notice()
+    assert not caller.unnoticed(0)
+    for size in (100, 0, 2000):  # Not every source has frames of 20 ms.
+        caller.push(VOICE[:1].repeat(size))
+    push(caller, SILENCE, 40)
+    assert caller.unnoticed(87)
+    assert not caller.unnoticed(88)
 
 
 def test_quiet() -> None:

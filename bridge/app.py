@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
@@ -40,6 +41,7 @@ from bridge.legs.sip import SipLegs
 from bridge.legs.webrtc import WebRtcLegs
 from bridge.legs.webrtc_path import Paths
 from bridge.legs.webrtc_rungs import Rung, choose
+from bridge.load import LOAD
 from bridge.media import apm
 from bridge.media.clock import ClockStats, MediaClock
 from bridge.media.comfort import comfort_noise
@@ -220,6 +222,7 @@ def _watch(
     metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
     metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
     tasks = TaskOwner("media clock")
+    metrics.load_high.set_function(lambda: LOAD.high)
     tasks.spawn(_judge(clock.stats, loop), name="effort")
     tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")
     stack.callback(EFFORT.forget)
@@ -227,11 +230,14 @@ def _watch(
 
 
 async def _judge(stats: ClockStats, loop: asyncio.AbstractEventLoop) -> None:
-    seen = stats.slots
+    seen, worked, now = stats.slots, time.thread_time(), loop.time()
     while True:
         await asyncio.sleep(1.0)
+        before, work_before = now, worked
+        worked, now = time.thread_time(), loop.time()
+        LOAD.judge((worked - work_before) / (now - before))
         latest, seen = stats.slots - seen, stats.slots
-        EFFORT.judge(list(islice(reversed(stats.late_ms), min(latest, LOOKED_AT))), loop.time())
+        EFFORT.judge(list(islice(reversed(stats.late_ms), min(latest, LOOKED_AT))), now)
 
 
 async def _way() -> Rung:

@@ -51,6 +51,9 @@ findings = Counter("bridge_findings", "What was found wrong with the media of ca
 registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )
+load_high = Gauge(
+    "bridge_load_high", "1 while so little time is left that the model hears 40 ms at once, not 20"
+)
 opus_sparing = Gauge(
     "bridge_opus_sparing", "1 while Opus is coded with less work because the media clock is late"
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge.backends import base
 from bridge.backends.upstream import events
+from bridge.backends.upstream.appends import Appends
 from bridge.backends.upstream.caller import NOTICED_MS, Coder
 from bridge.backends.upstream.events import Event, Fault
 from bridge.backends.upstream.exchange import Exchange
@@ -47,6 +48,7 @@ class Channel:
         )
         self._sync = SessionSync(talk.settings, talk.dialect, talk.refused)
         self._coder = Coder(format_name(talk.settings, talk.dialect))
+        self._appends = Appends(self._coder, self._link.send_audio)
         self._mirror = Mirror(talk.dialect)
         self._responses = Responses(talk, self._mirror, self._coder, self._send)
         self._configured = False
@@ -152,7 +154,8 @@ class Channel:
         position_ms = talk.heard_ms if talk.speech_from_ms is None else talk.speech_from_ms
         self._offset_ms, pcm = talk.caller.since(position_ms)
         for begin in range(0, len(pcm), PIECE):
-            self._append(pcm[begin : begin + PIECE])
+            self._appends.push(pcm[begin : begin + PIECE])
+        self._appends.flush()
         talk.caller.holding = talk.speech_from_ms is not None or talk.turn_detection is None
         self._responses.live = True
         self.live_since = self._loop.time()
@@ -175,8 +178,7 @@ class Channel:
     def push(self, pcm: base.Pcm, coded: tuple[bytes, str] | None = None) -> None:
         """`coded`: the same as octets of G.711, and by which law."""
         if self.live:
-            audio = None if coded is None else self._coder.relay(*coded)
-            self._link.send_audio(audio or self._coder.encode(pcm), len(pcm))
+            self._appends.push(pcm, coded)
 
     def ask(self, exchange: Exchange) -> None:
         self._responses.ask(exchange)
@@ -211,10 +213,8 @@ class Channel:
         item = {"id": item_id, "type": "message", "role": "user", "content": [part]}
         self._send(*self._mirror.create(item))
 
-    def _append(self, pcm: base.Pcm) -> None:
-        self._link.send_audio(self._coder.encode(pcm), len(pcm))
-
     def _send(self, *messages: Message) -> None:
+        self._appends.flush()
         for message in messages:
             self._link.send(message)
 

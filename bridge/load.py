@@ -1,0 +1,20 @@
+"""How busy this process is. What may wait a little does, while there is little time left."""
+
+HIGH = 0.5
+"""Of a core. Calls begin and end at any time, and the work of a second is not spread evenly."""
+LOW = 0.35
+
+
+class Load:
+    """`judge` it about once a second."""
+
+    def __init__(self) -> None:
+        self.high = False
+
+    def judge(self, share: float) -> None:
+        """`share` of the last second for which this process had a core."""
+        self.high = share > (LOW if self.high else HIGH)
+
+
+LOAD = Load()
+"""There is one loop in a process."""

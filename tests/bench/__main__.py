@@ -1,8 +1,8 @@
 """Measure this server, and others beside it, with calls that talk.
 
 Each measurement starts a server of its own on one core. The calls come from a process on the
-other cores: made by Python, their media by a thread of C (compiled with cc at the first run). The
-echo backend answers unless --model asks for a Realtime server over TLS behind.
+other cores: made by Python, their media by a thread of C (compiled with cc at the first run). So
+does the model that answers them, a Realtime server over TLS.
 """
 
 import argparse
@@ -79,7 +79,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "a second; say what is kept of what is promised",
     )
     parser.add_argument(
-        "--model", action="store_true", help="a Realtime server over TLS instead of the echo"
+        "--echo", action="store_true", help="no model: the server says back what it hears"
+    )
+    parser.add_argument(
+        "--audio",
+        choices=("pcm", "pcmu"),
+        default="pcm",
+        help="between server and model (%(default)s)",
+    )
+    parser.add_argument(
+        "--delta-ms", type=int, default=200, metavar="MS", help="of what it says (%(default)s)"
     )
     parser.add_argument(
         "--peers", action="store_true", help="measure other servers in the same run"
@@ -134,9 +143,10 @@ class Progress:
 
 
 def measurements(options: argparse.Namespace, progress: Progress) -> Iterator[Row]:
-    for kind, calls, churn in runs(options):
-        progress.begin(f"bridge, {calls} calls, {kind}" + f", {churn:g} set-ups/s" * bool(churn))
-        row = Row("bridge", kind, calls, churn=churn)
+    for kind, calls, churn, model in runs(options):
+        title = f"bridge, {calls} calls, {kind}" + f", {churn:g} set-ups/s" * bool(churn)
+        progress.begin(title + ", echo" * (not model))
+        row = Row("bridge", kind, calls, churn=churn, model=model)
         with kept_going(row):
             ours(row, options, progress)
         yield row
@@ -159,17 +169,18 @@ def kept_going(row: Row) -> Iterator[None]:
         row.failures.append(f"not measured: {error}")
 
 
-def runs(options: argparse.Namespace) -> list[tuple[str, int, float]]:
-    """Of this server: kind, calls, and calls set up a second meanwhile."""
-    wanted = [(kind, calls, options.churn) for kind, calls in options.plan]
-    wanted = [each for each in wanted for _ in range(options.repeat)]
+def runs(options: argparse.Namespace) -> list[tuple[str, int, float, bool]]:
+    """Of this server: kind, calls, calls set up a second meanwhile, and whether with a model."""
+    plan = [(kind, calls, options.churn) for kind, calls in options.plan]
+    plan = [each for each in plan for _ in range(options.repeat)]
     if options.targets:
         # In turns: what disturbs a machine for a minute is not to hit one kind alone.
-        wanted += list(targets.REPEATED) * targets.TIMES
+        plan += list(targets.REPEATED) * targets.TIMES
+    wanted = [(*each, not options.echo) for each in plan]
     if options.peers:
-        known = {(kind, calls) for kind, calls, churn in wanted if not churn}
-        pairs = {(peer.ours, calls) for peer, calls in beside(options)}
-        wanted += [(kind, calls, 0.0) for kind, calls in sorted(pairs - known)]
+        # Which echo.
+        pairs = {(peer.ours, calls, 0.0, False) for peer, calls in beside(options)}
+        wanted += sorted(pairs - set(wanted))
     return wanted
 
 
@@ -181,7 +192,7 @@ def beside(options: argparse.Namespace) -> list[tuple[peers.Peer, int]]:
 
 def minutes(options: argparse.Namespace) -> float:
     """What all of it takes, about."""
-    each = runs(options)
+    each = [(kind, calls, churn) for kind, calls, churn, _ in runs(options)]
     if options.peers:
         each += [(peer.kind, calls, 0.0) for peer, calls in beside(options)]
     seconds: float = sum(
@@ -189,19 +200,24 @@ def minutes(options: argparse.Namespace) -> float:
         for kind, calls, churn in each
     )
     if options.setup:
-        seconds += 16 * len({kind for kind, _ in options.plan})
+        seconds += 32 * len({kind for kind, _ in options.plan})
     return seconds / 60
 
 
-def ours(row: Row, options: argparse.Namespace, progress: Progress) -> None:
+@contextlib.contextmanager
+def served(options: argparse.Namespace, *, model: bool) -> Iterator[tuple[Bridge, Model | None]]:
     pinned, others = cores()
     with contextlib.ExitStack() as stack:
         settings: dict[str, object] = {}
-        model = None
-        if options.model:
-            model = stack.enter_context(Model(cores=others))
-            settings = upstream_settings(model)
-        subject = stack.enter_context(Bridge(cores=pinned, **settings))
+        behind = None
+        if model:
+            behind = stack.enter_context(Model(cores=others, delta_ms=options.delta_ms))
+            settings = upstream_settings(behind, options.audio)
+        yield stack.enter_context(Bridge(cores=pinned, **settings)), behind
+
+
+def ours(row: Row, options: argparse.Namespace, progress: Progress) -> None:
+    with served(options, model=row.model) as (subject, model):
         measure(
             subject,
             row,
@@ -218,10 +234,14 @@ def setups(options: argparse.Namespace, progress: Progress) -> list[str]:
         return []
     told = []
     for kind in dict.fromkeys(kind for kind, _ in options.plan):
-        progress.begin(f"set-up of calls, {kind}")
-        with Bridge(cores=cores()[0]) as subject:
-            cost = setup_cost_ms(subject, kind, subject.target(kind))
-        told.append(f"making a call and ending it takes {cost:.1f} ms of CPU ({kind}, 10 a second)")
+        for model in sorted({False, not options.echo}):
+            name = kind + ", echo" * (not model)
+            progress.begin(f"set-up of calls, {name}")
+            with served(options, model=model) as (subject, _):
+                cost = setup_cost_ms(subject, kind, subject.target(kind))
+            told.append(
+                f"making a call and ending it takes {cost:.1f} ms of CPU ({name}, 10 a second)"
+            )
     return told
 
 

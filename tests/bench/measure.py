@@ -122,6 +122,8 @@ class Row:
     generator_cores: float = 0.0
     model_cores: float | None = None
     churn: float = 0.0
+    model: bool = False
+    """A Realtime server answers, over TLS; else what is said comes back from the server itself."""
     load: float = 0.0
     """Load average of the machine before the run: what is not ours in it."""
     media: dict[str, Any] = field(default_factory=dict)

@@ -31,7 +31,9 @@ def cells(row: Row) -> tuple[str, ...]:
     latency = row.media.get("latency_ms", {})
     own = row.media.get("own_late_ms", {})
     kind = KINDS.get(row.kind, row.kind)
-    name = f"{row.subject}, {kind}" if row.subject == "bridge" else row.subject
+    name = row.subject
+    if row.subject == "bridge":
+        name += f", {kind}" + ", echo" * (not row.model)
     if row.churn:
         name += f", {row.churn:g} set-ups/s"
     share = f"{row.generator_cores:.2f} ({_ms(own.get('p99'))})"
@@ -77,7 +79,8 @@ def compared(rows: Sequence[Row]) -> list[tuple[Row, Row, Row]]:
             continue
         kind = "sip" if "telephony" in peer.subject else "webrtc"
         ours = [row for row in rows if row.subject == "bridge" and row.kind == kind and row.up]
-        ours = [row for row in ours if not row.churn]
+        # A peer echoes.
+        ours = [row for row in ours if not row.churn and not row.model]
         if not ours:
             continue
         near = min(ours, key=lambda row: abs(row.calls - peer.calls))
@@ -115,11 +118,15 @@ def results(
         f"By `{command}` on {date}: version {__version__}, commit {commit}, on one machine "
         f"({machine()}), loopback only. The server had one core, all that loads it the other. "
         "Written by `scripts/bench --results`; do not edit.",
-        "Every call talks 2.4 s and is silent 0.6 s, over and over; the echo backend says it "
-        "back. *Spacing* is between two packets that follow each other in a call, by kernel "
-        "timestamps, those with a marker left out: a talk spurt may begin in another phase. "
+        "Every call talks 2.4 s and is silent 0.6 s, over and over. A Realtime server over TLS "
+        "hears it, by a WebSocket for each call, and answers each spurt with as much sound, in "
+        "deltas of 200 ms that come four times as fast as they are heard; of *echo*, as the peers "
+        "have it, the server itself says it back. *Spacing* is between two packets that follow "
+        "each other in a call, by kernel timestamps, those with a marker left out: a talk spurt "
+        "may begin in another phase. "
         "*Full loop* is from sending the first packet of a spurt to the arrival of the first "
-        "packet of its echo. *KiB per call* is over what the server had after its first calls.",
+        "packet of the answer. *KiB per call* is over what the server had after its first calls; "
+        "with a model up to 10 s of what it said are kept, 48 KB each.",
         markdown(rows),
     ]
     extra = [*ratios(rows), *notes]

@@ -1,4 +1,4 @@
-"""What is promised of a server on one core, and which rows of the table keep it."""
+"""What is promised of a server on one core, its model included, and which rows keep it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class Target:
             row
             for row in rows
             if row.subject == "bridge"
+            and row.model
             and row.kind in self.kinds
             and row.calls in self.calls
             and row.churn in self.churns

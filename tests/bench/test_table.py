@@ -17,6 +17,15 @@ def row(subject: str, kind: str, calls: int, cpu: float) -> Row:
     return Row(subject, kind, calls, up=calls, cpu_percent=cpu, media=media)
 
 
+def test_who_answers_is_told() -> None:
+    with_model = row("bridge", "sip", 200, 0.2)
+    with_model.model = True
+    assert table.cells(with_model)[0] == "bridge, SIP"
+    assert table.cells(row("bridge", "sip", 200, 0.1))[0] == "bridge, SIP, echo"
+    peer = row("aiortc 1.16 echo", "webrtc-json", 8, 6.0)
+    assert table.ratios([with_model, peer]) == []
+
+
 def test_columns_line_up() -> None:
     lines = table.markdown([row("bridge", "sip", 200, 0.1234), row("aiortc", "x", 8, 6)]).split(
         "\n"
@@ -76,6 +85,9 @@ def test_what_is_no_plan_is_refused(words: list[str]) -> None:
 
 def test_what_is_promised_must_hold_in_every_run() -> None:
     rows = [row("bridge", "sip", 200, cpu) for cpu in (0.2, 0.25)]
+    assert targets.verdicts(rows) == []  # An echo is not what is promised.
+    for each in rows:
+        each.model = True
     rows[1].late_ms, rows[0].late_ms = 5.0, 4.9
     told = targets.verdicts(rows)
     assert (
@@ -86,7 +98,7 @@ def test_what_is_promised_must_hold_in_every_run() -> None:
 
 
 def test_what_was_not_measured_is_not_kept() -> None:
-    down = Row("bridge", "webrtc", 50)
+    down = Row("bridge", "webrtc", 50, model=True)
     assert targets.verdicts([]) == []
     assert all(line.startswith("MISSED") for line in targets.verdicts([down]) if "CPU" in line)
 
@@ -98,7 +110,9 @@ def test_peers_are_to_cost_a_multiple() -> None:
 
 def test_with_peers_ours_are_measured_at_as_many_calls() -> None:
     wanted = runs(parse(["sip", "200", "--peers", "--peer-calls", "6"]))
-    assert wanted == [("sip", 200, 0.0), ("sip", 20, 0.0), ("webrtc", 6, 0.0)]
+    echoes = [("sip", 20, 0.0, False), ("webrtc", 6, 0.0, False)]
+    assert wanted == [("sip", 200, 0.0, True), *echoes]
+    assert runs(parse(["sip", "20", "--echo", "--peers", "--peer-calls", "6"])) == echoes
 
 
 def test_all_of_it_takes_half_an_hour() -> None:

@@ -9,10 +9,12 @@ from bridge.backends.cascade.parts import Parts
 from bridge.backends.cascade.settings import CascadeSettings
 from bridge.backends.echo import EchoBackend
 from bridge.backends.upstream.backend import UpstreamBackend
+from bridge.backends.upstream.beat import Beat
 from bridge.backends.upstream.dial import trust, url_for
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear
 from bridge.backends.upstream.farewell import read_apology
+from bridge.backends.upstream.pulse import TICK_S
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.errors import ConfigError
 
@@ -84,5 +86,8 @@ def make_backends(
         trust(upstream)
         read_apology(upstream.apology)
         new_ear = partial(Ear, parts.load_vad()) if upstream.local_vad else None
-        backends.add("upstream", lambda: UpstreamBackend(upstream, backends.new, new_ear))
+        beat = Beat(TICK_S)
+        backends.add(
+            "upstream", lambda: UpstreamBackend(upstream, backends.new, new_ear, beat=beat)
+        )
     return backends

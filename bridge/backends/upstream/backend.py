@@ -23,12 +23,12 @@ from bridge.backends.base import (
     SpeechStopped,
 )
 from bridge.backends.upstream import farewell
+from bridge.backends.upstream.beat import Beat
 from bridge.backends.upstream.caller import SAMPLES_PER_MS
 from bridge.backends.upstream.channel import Channel
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear, NewEar
 from bridge.backends.upstream.exchange import MAX_RESUMED, Exchange
-from bridge.backends.upstream.pulse import TICK_S
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.backends.upstream.talk import Talk
 from bridge.errors import BackendError, BridgeError
@@ -57,11 +57,17 @@ class UpstreamBackend:
     for an interruption themselves."""
 
     def __init__(
-        self, settings: UpstreamSettings, new_backend: NewBackend, new_ear: NewEar | None = None
+        self,
+        settings: UpstreamSettings,
+        new_backend: NewBackend,
+        new_ear: NewEar | None = None,
+        *,
+        beat: Beat,
     ) -> None:
         self._settings = settings
         self._new_backend = new_backend
         self._new_ear = new_ear
+        self._beat = beat
         self._ear: Ear | None = None
         self._loop = asyncio.get_running_loop()
         self._talk = Talk(settings, dialect_by(settings.dialect), self._loop.time)
@@ -110,7 +116,8 @@ class UpstreamBackend:
             if not await self._start_inner():
                 raise
             return
-        self._tasks.spawn(self._watch(), name="watch")
+        self._comforted_at = self._loop.time()
+        self._beat.join(self._look)
 
     async def _begin(self) -> bool:
         """Whether the first connection lasts. Raises BackendError if the server refuses it."""
@@ -227,6 +234,7 @@ class UpstreamBackend:
 
     async def close(self) -> None:
         self._closed = True
+        self._beat.leave(self._look)
         self._talk.emit = self._emit = lambda _: None
         if self._ear is not None:
             self._ear.close()
@@ -307,22 +315,19 @@ class UpstreamBackend:
         await channel.close()
         return False
 
-    async def _watch(self) -> None:
-        self._comforted_at = self._loop.time()
-        while True:
-            await asyncio.sleep(TICK_S)
-            channel, now = self._channel, self._loop.time()
-            if channel is None:
-                if not self._given_up:
-                    self._comfort_caller()
-                continue
-            if not channel.check(now):
-                channel.lose("stalled")
-                continue
-            if channel.leaves_waiting(now, COMFORT_AFTER_S):
+    def _look(self, now: float) -> None:
+        channel = self._channel
+        if channel is None:
+            if not self._given_up:
                 self._comfort_caller()
-            if channel.live:
-                self._roll_over(channel, now)
+            return
+        if not channel.check(now):
+            channel.lose("stalled")
+            return
+        if channel.leaves_waiting(now, COMFORT_AFTER_S):
+            self._comfort_caller()
+        if channel.live:
+            self._roll_over(channel, now)
 
     # The limit of a session
 

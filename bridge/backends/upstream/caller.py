@@ -33,7 +33,7 @@ class CallerAudio:
         self.holding = True
         self.dropped_ms = 0
         self._unnoticed = 0  # samples as loud as a voice since `notice`
-        self._noticed_end = 0
+        self._noticed_end = self._heard_end = 0
         self._voice_end = 0
         self._frames: deque[Pcm] = deque()
         self._kept = 0
@@ -60,7 +60,8 @@ class CallerAudio:
         least = more_than_ms * SAMPLES_PER_MS
         if self._end - self._noticed_end <= least:
             return False
-        self._listen()
+        if self._unnoticed <= least < self._unnoticed + self._end - self._heard_end:
+            self._listen()
         return self._unnoticed > least
 
     @property
@@ -86,6 +87,7 @@ class CallerAudio:
     def _listen(self) -> None:
         """To the level of several frames at once, which costs little more than one."""
         frames, self._unheard = self._unheard, []
+        self._heard_end = self._end
         if not frames:
             return
         sizes = np.array([len(pcm) for pcm in frames])

@@ -8,6 +8,8 @@ from bridge.realtime.outputs import Pcm
 
 SAMPLES_PER_MS = 24
 CAP_MS = 15 * 60 * 1000
+UNTRIMMED = SAMPLES_PER_MS * 5 // 4
+"""Samples kept for each idle millisecond before the oldest are looked at."""
 
 
 class InputBuffer:
@@ -52,7 +54,7 @@ class InputBuffer:
             self._first, self._kept = before, 0
         self._chunks.append(pcm)
         self._kept += size
-        if not self.holding:
+        if not self.holding and self._kept > self.idle_ms * UNTRIMMED:
             self._trim(self.idle_ms * SAMPLES_PER_MS)
 
     def begin(self, audio_ms: int) -> int:

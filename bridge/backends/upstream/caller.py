@@ -17,6 +17,7 @@ G711_RATE = 8_000
 VOICE_PEAK = 800  # about -32 dBFS
 QUIET_MS = 100
 UNHEARD_FRAMES = 25
+UNTRIMMED = MODEL_RATE // 5
 NOTICED_MS = 600
 """So much of a voice is noticed by any detector."""
 
@@ -36,7 +37,7 @@ class CallerAudio:
         self._noticed_end = self._heard_end = 0
         self._voice_end = 0
         self._frames: deque[Pcm] = deque()
-        self._kept = 0
+        self._kept = self._room = 0
         self._end = 0
         self._unheard: list[Pcm] = []
         """The newest, whose level is still to be found."""
@@ -66,23 +67,31 @@ class CallerAudio:
 
     @property
     def kept_ms(self) -> int:
+        self._trim()
         return self._kept // SAMPLES_PER_MS
 
     def push(self, pcm: Pcm) -> None:
+        size = len(pcm)
+        if not size:
+            return
         self._frames.append(pcm)
-        self._kept += len(pcm)
-        self._end += len(pcm)
-        if len(pcm):
-            self._unheard.append(pcm)
+        self._kept += size
+        self._end += size
+        self._unheard.append(pcm)
         if len(self._unheard) >= UNHEARD_FRAMES:
             self._listen()
+        if self._kept >= self._room:
+            self._trim()
+
+    def _trim(self) -> None:
         held = self.holding or self._unnoticed > NOTICED_MS // 2 * SAMPLES_PER_MS
         limit = (KEPT_MS if held else IDLE_MS) * SAMPLES_PER_MS
-        while self._kept - len(self._frames[0]) >= limit:
+        while self._frames and self._kept - len(self._frames[0]) >= limit:
             gone = self._frames.popleft()
             self._kept -= len(gone)
             if held:
                 self.dropped_ms += len(gone) // SAMPLES_PER_MS
+        self._room = self._kept + UNTRIMMED
 
     def _listen(self) -> None:
         """To the level of several frames at once, which costs little more than one."""
@@ -100,6 +109,7 @@ class CallerAudio:
 
     def since(self, position_ms: int) -> tuple[int, Pcm]:
         """What is kept from `position_ms` on, and where it really begins."""
+        self._trim()
         first = self._end - self._kept
         begin = min(max(first, position_ms * SAMPLES_PER_MS), self._end)
         pcm = np.concatenate(self._frames) if self._frames else NOTHING

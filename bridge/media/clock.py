@@ -1,8 +1,8 @@
 """The clock of all calls in slots of 5 ms; deadlines from one start, so lateness never adds up.
 
 To wake costs more than what some calls have to do, so slots in which nobody sends are skipped: what
-comes meanwhile is heard in the next one, before which no answer could leave. A few calls' packets
-wake the clock when they come.
+comes meanwhile is heard in the next one, 10 ms later in the mean where all calls send in one. A few
+calls' packets wake the clock when they come.
 """
 
 import asyncio

@@ -56,10 +56,10 @@ def test_octets_of_the_wire_go_as_they_are() -> None:
     assert [len(audio) for audio, _ in sent] == [320, 320]
 
 
-def test_load_is_high_above_half_a_core_until_it_is_well_below() -> None:
+def test_load_is_high_above_seven_tenths_until_it_is_well_below() -> None:
     load = Load()
     told = []
-    for share in (0.1, 0.5, 0.51, 0.45, 0.36, 0.35, 0.4):
+    for share in (0.1, 0.7, 0.71, 0.65, 0.56, 0.55, 0.6):
         load.judge(share)
         told.append(load.high)
     assert told == [False, False, True, True, True, False, False]

@@ -18,7 +18,7 @@ class Cleaning:
         self._always = always
         self._tells = backend.cleaned if isinstance(backend, HearsCleaned) else None
         self._follows = backend.played if isinstance(backend, HearsItself) else None
-        self._wanted, self._idle = apm.NOTHING, True
+        self._wanted, self.idle = apm.NOTHING, True
         self._echo: apm.Cleaner | None = None
         self._noise: apm.Cleaner | None = None
 
@@ -27,7 +27,7 @@ class Cleaning:
         kind = (noise_reduction or {}).get("type", "") if self._tells is not None else ""
         wanted = self._always | apm.NOISE_REDUCTION.get(kind, apm.NOTHING)
         if wanted != self._wanted:
-            self._wanted, self._idle = wanted, wanted == apm.NOTHING
+            self._wanted, self.idle = wanted, wanted == apm.NOTHING
             self._echo = self._noise = None
             self._clean()
 
@@ -42,7 +42,7 @@ class Cleaning:
 
     def hear(self, pcm: Pcm) -> tuple[Pcm, Pcm]:
         """A frame of the caller's: to find turns in, and to find words in."""
-        if self._idle:
+        if self.idle:
             return pcm, pcm
         if self._echo is self._noise is None:
             self._clean()

@@ -14,15 +14,16 @@ EVERY_S = 4.0
 
 class Hold:
     def __init__(self) -> None:
-        self._waits = 0
+        self.waits = 0
+        """For how many reasons."""
 
     def hear(self, pcm: Pcm) -> Pcm:
         """The caller, or silence in the caller's place: the model's clock runs on."""
-        return np.zeros_like(pcm) if self._waits else pcm
+        return np.zeros_like(pcm) if self.waits else pcm
 
     async def keep(self, seconds: float, play: Callable[[Pcm], None]) -> None:
         """`play` gets the tone, again and again."""
-        self._waits += 1
+        self.waits += 1
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -31,4 +32,4 @@ class Hold:
         except TimeoutError:
             return
         finally:
-            self._waits -= 1
+            self.waits -= 1

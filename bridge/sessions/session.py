@@ -181,7 +181,9 @@ class Session:
 
     def _from_caller(self, pcm: base.Pcm) -> None:
         self._barge_ins.hear(len(pcm))
-        voice, words = self._cleaning.hear(self._hold.hear(pcm))
+        voice = words = pcm
+        if self._hold.waits or not self._cleaning.idle:
+            voice, words = self._cleaning.hear(self._hold.hear(pcm))
         now = self._loop.time()
         if self._stream is not None:
             if self._times_turns:

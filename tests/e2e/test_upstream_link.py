@@ -85,7 +85,7 @@ def test_messages_both_ways_in_order_and_in_pieces() -> None:
     async def scenario() -> None:
         async with talking(server) as client:
             client.link.send({"type": "session.update"})
-            client.link.send_audio("AAAA", 1)
+            client.link.send_audio(b"AAAA", 1)
             await client.until(lambda: len(said) == 2 and len(client.heard) == 3)
             assert client.heard == [b"first", b"in three pieces", b"octets"]
             assert client.lost == []
@@ -174,7 +174,7 @@ def test_a_server_that_reads_nothing_loses_old_sound_and_then_us() -> None:
             peer.transport.abort()
 
         async with talking(server, stall_timeout_s=0.5) as client:
-            sound = "A" * 64_000
+            sound = b"A" * 64_000
             for _ in range(400):
                 client.link.send_audio(sound, 24_000)
             assert client.link._queued_samples <= 35 * 24_000

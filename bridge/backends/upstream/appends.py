@@ -19,7 +19,7 @@ class Appends:
     `send` gets base64 and the number of samples.
     """
 
-    def __init__(self, coder: Coder, send: Callable[[str, int], None], load: Load = LOAD) -> None:
+    def __init__(self, coder: Coder, send: Callable[[bytes, int], None], load: Load = LOAD) -> None:
         self._coder = coder
         self._send = send
         self._load = load

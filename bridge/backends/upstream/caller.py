@@ -117,7 +117,7 @@ class CallerAudio:
 
 
 class Coder:
-    """Sound of one connection in the format agreed upon: base64 text to it, bytes from it."""
+    """Sound of one connection in the format agreed upon: base64 to it, bytes from it."""
 
     def __init__(self, name: str) -> None:
         self._laws = LAWS.get(name)
@@ -125,15 +125,15 @@ class Coder:
         self._down = Resampler(MODEL_RATE, G711_RATE)
         self._up = Resampler(G711_RATE, MODEL_RATE)
 
-    def encode(self, pcm: Pcm) -> str:
+    def encode(self, pcm: Pcm) -> bytes:
         if self._laws is None:
-            return pybase64.b64encode(pcm.tobytes()).decode("ascii")
+            return pybase64.b64encode(pcm.tobytes())
         coded = self._laws[1](self._down.process(pcm))
-        return pybase64.b64encode(coded.tobytes()).decode("ascii")
+        return pybase64.b64encode(coded.tobytes())
 
-    def relay(self, octets: bytes, law: str) -> str | None:
+    def relay(self, octets: bytes, law: str) -> bytes | None:
         """Octets of G.711 as they are; None if the connection has another format."""
-        return pybase64.b64encode(octets).decode("ascii") if law == self._law else None
+        return pybase64.b64encode(octets) if law == self._law else None
 
     def decode(self, data: bytes) -> Pcm:
         """An even number of bytes, if it is PCM."""

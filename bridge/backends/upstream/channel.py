@@ -109,10 +109,12 @@ class Channel:
             return True
         if self._responses.sounding:
             return now - patience_s > self._talk.audible_until
-        late = self._pulse.silent_s(now) > self._talk.settings.flow_timeout_s
+        if self._pulse.silent_s(now) <= self._talk.settings.flow_timeout_s:
+            return False
+        if self._talk.answer_owed or self._responses.to_sound:
+            return True
         caller = self._talk.caller
-        unheard = caller.unnoticed(NOTICED_MS) and caller.quiet
-        return late and (self._talk.answer_owed or self._responses.to_sound or unheard)
+        return caller.unnoticed(NOTICED_MS) and caller.quiet
 
     def _due(self, now: float) -> Due:
         talk = self._talk
@@ -128,8 +130,9 @@ class Channel:
             return Due.ANSWER
         if talk.speech_from_ms is not None and talk.caller.quiet:
             return Due.EVENT
-        unnoticed = talk.speech_from_ms is None and talk.caller.unnoticed(NOTICED_MS)
-        return Due.SIGN if unnoticed and now > self._signed_at + CALM_S else Due.NOTHING
+        if talk.speech_from_ms is not None or now <= self._signed_at + CALM_S:
+            return Due.NOTHING
+        return Due.SIGN if talk.caller.unnoticed(NOTICED_MS) else Due.NOTHING
 
     def _probe(self) -> None:
         """A busy server may leave events waiting, but not a ping. One that has nothing to do has
@@ -209,7 +212,8 @@ class Channel:
         """The words of this item are not known: it goes as sound."""
         if not self.live or item_id in self._mirror or self._is_turn(item_id):
             return
-        part = {"type": "input_audio", "audio": Coder("audio/pcm").encode(pcm)}
+        audio = Coder("audio/pcm").encode(pcm).decode("ascii")
+        part = {"type": "input_audio", "audio": audio}
         item = {"id": item_id, "type": "message", "role": "user", "content": [part]}
         self._send(*self._mirror.create(item))
 

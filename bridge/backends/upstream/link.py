@@ -46,6 +46,7 @@ CLOSE_S = 0.5
 # Between events of a burst others must have their turn.
 TURN = 16
 
+APPEND, APPENDED = b'{"type":"input_audio_buffer.append","audio":"', b'"}'
 SIGN = b"bridge"
 """In pings of ours, apart from the library's."""
 
@@ -136,10 +137,9 @@ class Link:
     def send(self, message: Mapping[str, Any]) -> None:
         self._put(encode(message), 0)
 
-    def send_audio(self, audio: str, samples: int) -> None:
+    def send_audio(self, audio: bytes, samples: int) -> None:
         """`audio` is base64; what is too much for the server is dropped, the oldest first."""
-        message = f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
-        self._put(message.encode("ascii"), samples)
+        self._put(b"".join((APPEND, audio, APPENDED)), samples)
         while self._queued_samples > MAX_QUEUED_SAMPLES:
             oldest = next(n for n, (_, samples) in enumerate(self._queue) if samples)
             self._queued_samples -= self._queue[oldest][1]

@@ -98,15 +98,22 @@ def parse(text: str | bytes, known: frozenset[str]) -> Event | None:
         PeerError: this is no event, or one with values of wrong types.
     """
     try:
-        kind = _head(text).type
-        kind = RENAMED.get(kind, kind)
-        if kind not in known:
-            return None
         event = _event(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PeerError(f"no Realtime event: {type(error).__name__}") from None
-    event.type = kind
-    return event
+        if _known_by_name(text, known):
+            raise PeerError(f"no Realtime event: {type(error).__name__}") from None
+        return None
+    event.type = RENAMED.get(event.type, event.type)
+    return event if event.type in known else None
+
+
+def _known_by_name(text: str | bytes, known: frozenset[str]) -> bool:
+    """Others may have what values they like. True for what has no name."""
+    try:
+        kind = _head(text).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return RENAMED.get(kind, kind) in known
 
 
 def sound(event: Event) -> bytes:

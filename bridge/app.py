@@ -221,11 +221,12 @@ def _watch(
     metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
     metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
     metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
-    tasks = TaskOwner("media clock")
     metrics.load_high.set_function(lambda: LOAD.high)
+    tasks = TaskOwner("media clock")
     tasks.spawn(_judge(clock.stats, loop), name="effort")
     tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")
     stack.callback(EFFORT.forget)
+    stack.callback(LOAD.judge, 0.0)
     stack.push_async_callback(tasks.close)
 
 

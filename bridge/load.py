@@ -1,7 +1,7 @@
 """How busy this process is. What may wait a little does, while there is little time left."""
 
 HIGH = 0.7
-"""Of a core. Calls begin and end at any time, and the work of a second is not spread evenly."""
+"""Of a core. Calls begin at any time, and the work of a second is not spread evenly."""
 LOW = 0.55
 
 

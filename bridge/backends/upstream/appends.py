@@ -13,8 +13,8 @@ Coded = tuple[bytes, str]
 
 
 class Appends:
-    """A message for each frame; while there is little time for two of them. To send one takes as
-    much of it as all else that is done with a frame.
+    """A message for each frame; while there is little time, for two of them. Nothing else that is
+    done with a frame takes as long as to send one.
 
     `send` gets base64 and the number of samples.
     """

@@ -17,7 +17,9 @@ G711_RATE = 8_000
 VOICE_PEAK = 800  # about -32 dBFS
 QUIET_MS = 100
 UNHEARD_FRAMES = 25
+"""Half a second, which is kept in any case."""
 UNTRIMMED = MODEL_RATE // 5
+"""Samples more before it is looked for what is too old."""
 NOTICED_MS = 600
 """So much of a voice is noticed by any detector."""
 

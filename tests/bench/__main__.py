@@ -166,7 +166,9 @@ def kept_going(row: Row) -> Iterator[None]:
         yield
     except (DidNotStart, GeneratorFailed, httpx2.HTTPError, OSError) as error:
         row.up = 0
-        row.failures.append(f"not measured: {error}")
+        # Of a traceback the last line says what it was.
+        why = str(error).strip().rpartition("\n")[2]
+        row.failures.append(f"not measured: {why}")
 
 
 def runs(options: argparse.Namespace) -> list[tuple[str, int, float, bool]]:

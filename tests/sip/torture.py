@@ -60,24 +60,9 @@ def check_rewriting(data: bytes) -> None:
 
 def check_answer(data: bytes) -> None:
     """A request that is not dropped can be refused, whatever is wrong with it."""
-    if verdict(data) != DROP:
-        _check_refusal(parse_message(data))
-
-
-def judge_and_answer(data: bytes) -> None:
-    """Both, of a message that is read once, as a server does it."""
-    try:
-        message = parse_message(data)
-    except SipError as error:
-        if error.status is not None:
-            raise
+    if verdict(data) == DROP:
         return
-    if isinstance(message, Request):
-        validate(message, allow=METHODS)
-    _check_refusal(message)
-
-
-def _check_refusal(message: Request | Response) -> None:
+    message = parse_message(data)
     if isinstance(message, Request):
         answer = make_response(message, 400, to_tag="ours")
         assert bytes(answer).startswith(b"SIP/2.0 400 Bad Request\r\n")

@@ -238,10 +238,6 @@ class Via:
 
     @classmethod
     def parse(cls, text: str) -> "Via":
-        return _known_via(text) if len(text) <= MAX_KNOWN else cls._parse(text)
-
-    @classmethod
-    def _parse(cls, text: str) -> "Via":
         text = text.strip(WHITESPACE)
         head, _, params = text.partition(";")
         name, _, rest = head.partition("/")
@@ -305,10 +301,6 @@ class Via:
 
     def __str__(self) -> str:
         return self.text or f"{self._head()}{self.params}"
-
-
-# A message is read, answered and sent again with the same ones.
-_known_via = lru_cache(maxsize=2048)(Via._parse)
 
 
 @dataclass(frozen=True, slots=True)

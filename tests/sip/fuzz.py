@@ -93,7 +93,6 @@ def forget() -> None:
     """What the parser remembers would hide what a new message costs."""
     uri._known_uri.cache_clear()
     uri._known_address.cache_clear()
-    uri._known_via.cache_clear()
 
 
 @dataclass

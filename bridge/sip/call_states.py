@@ -16,6 +16,8 @@ class Step(StrEnum):
     ANSWER = "answer"
     REJECT = "reject"
     HANGUP = "hangup"
+    HANGUP_LATER = "hangup, once the peer has news that it is owed"
+    TOLD = "the news are sent"
     CANCEL = "CANCEL"
     ACK = "ACK"
     BYE = "BYE"
@@ -26,6 +28,7 @@ class Step(StrEnum):
 
 # RFC 3261 section 15: the callee must not send BYE before the ACK, hence LEAVING; the caller may
 # send BYE at any time. CANCEL after the answer does nothing (section 9.2).
+# Many phones forget a dialog with its BYE: the outcome of a transfer is sent before it.
 CALL: dict[CallState, dict[Step, CallState]] = {
     CallState.RINGING: {
         Step.ANSWER: CallState.ANSWERED,
@@ -43,11 +46,13 @@ CALL: dict[CallState, dict[Step, CallState]] = {
     },
     CallState.CONFIRMED: {
         Step.HANGUP: CallState.ENDING,
+        Step.HANGUP_LATER: CallState.LEAVING,
         Step.BYE: CallState.ENDED,
         Step.NO_ACK: CallState.ENDING,
     },
     CallState.LEAVING: {
         Step.ACK: CallState.ENDING,
+        Step.TOLD: CallState.ENDING,
         Step.BYE: CallState.ENDED,
         Step.NO_ACK: CallState.ENDING,
     },

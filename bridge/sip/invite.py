@@ -122,10 +122,19 @@ class InviteUsage:
         if self.state is CallState.RINGING and self.transaction is not None:
             self.refuse(self.transaction, 480, now)
         elif self.state is CallState.CONFIRMED:
+            if self.transfers.first_tell(self._told):
+                self._end(Step.HANGUP_LATER, cause, now)
+                return
             self._bye(now)
         elif self.state is not CallState.ANSWERED:
             return
         self._end(Step.HANGUP, cause, now)
+
+    def _told(self, now: float) -> None:
+        """The outcome of a transfer was sent before our BYE."""
+        if self.state is CallState.LEAVING and not self._unacknowledged:
+            self._bye(now)
+            self._end(Step.TOLD, "hangup", now)
 
     def dismiss(self, now: float) -> None:
         """End a call that nobody here wants; the owner is not told."""

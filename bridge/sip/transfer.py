@@ -4,6 +4,7 @@ A REFER waits for the owner's answer. Accepted it makes a subscription, which ou
 many phones say BYE right after the 202, and are owed the outcome all the same.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -55,6 +56,7 @@ class Subscription:
         self._end = ""
         """Why the subscription ends, once it does."""
         self._untold = False
+        self._then: Callable[[float], None] | None = None
         self._transaction: ClientTransaction | None = None
         host.subscribed(self)
         host.timers.start(self, Timer.REFERRAL, self._ends_at)
@@ -73,6 +75,13 @@ class Subscription:
             self._finish("noresource")
         self._tell(now)
 
+    def first_tell(self, then: Callable[[float], None]) -> bool:
+        """Whether the outcome still waits for a NOTIFY to be answered; `then` follows it."""
+        if not (self._end and self._untold):
+            return False
+        self._then = then
+        return True
+
     def timer_fired(self, timer: Timer, now: float) -> None:
         self._finish("timeout")
         self._tell(now)
@@ -86,14 +95,14 @@ class Subscription:
         self._transaction = None
         if response.status >= 300:
             # RFC 6665 section 4.2.2: whoever refuses a NOTIFY is not subscribed any more.
-            self._forget()
+            self._forget(now)
         elif self._untold:
             self._tell(now)
         elif self._end:
-            self._forget()
+            self._forget(now)
 
     def request_failed(self, cause: Literal["timeout", "transport"], now: float) -> None:
-        self._forget()
+        self._forget(now)
 
     def _finish(self, why: str) -> None:
         self._end = why
@@ -104,6 +113,12 @@ class Subscription:
         if not self._untold:
             self._challenged = Challenged(self._credentials, self._host.rng)
             self._send(now)
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(now)
 
     def _send(self, now: float) -> None:
         left = max(0, round(self._ends_at - now))
@@ -119,11 +134,12 @@ class Subscription:
         body = f"SIP/2.0 {status} {reason}\r\n".encode("utf-8", "surrogateescape")
         self._transaction = self._host.send_request(self._dialog, "NOTIFY", self, now, lines, body)
 
-    def _forget(self) -> None:
+    def _forget(self, now: float) -> None:
         self._end = self._end or "noresource"
         self._untold = False
         self._host.timers.stop_all(self)
         self._host.unsubscribed(self)
+        self._go_on(now)
 
 
 class Transfers:
@@ -167,6 +183,10 @@ class Transfers:
             # The first may go without an id, and old phones know of none (section 2.4.6).
             event = "refer" if self._count == 1 else f"refer;id={request.cseq.number}"
             self._subscription = Subscription(self._call, self._host, event, now)
+
+    def first_tell(self, then: Callable[[float], None]) -> bool:
+        """Whether the peer is to hear the outcome of its transfer first; `then` is next."""
+        return self._subscription is not None and self._subscription.first_tell(then)
 
     def end(self, now: float) -> None:
         """The call is over. What was accepted is told to its end."""

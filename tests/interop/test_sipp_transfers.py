@@ -72,6 +72,17 @@ def test_a_colleague_answers(
 
 
 @pytest.mark.matrix(47, peer="sipp")
+def test_a_caller_who_is_slow_hears_it_before_our_bye(service: Service, tmp_path: Path) -> None:
+    with playing(takes(), tmp_path) as colleague:
+        caller = refers(colleague.port).expect(202)
+        caller.receive("NOTIFY", "SIP/2.0 100").pause(300).reply(tag="")
+        told(caller, "terminated.*SIP/2.0 200").answer_bye()
+        with playing(caller, tmp_path, to=service.sip):
+            pass
+        hang_up(service)
+
+
+@pytest.mark.matrix(47, peer="sipp")
 def test_a_colleague_is_busy(service: Service, tmp_path: Path) -> None:
     """The caller stays with us, and hangs up."""
     busy = Scenario().receive("INVITE").reply("486 Busy Here", retransmits=True).receive("ACK")

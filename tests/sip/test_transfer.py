@@ -249,3 +249,47 @@ def test_bye_that_a_notify_has_overtaken_is_said_again() -> None:
         assert ladder.request("BYE").cseq.number == number + more
     _ = ladder >> ladder.reply("BYE", 500) << None
     assert len(ladder.agent) == 0
+
+
+def owing() -> Ladder:
+    """Hung up by us while the outcome waits for an answer to the first NOTIFY."""
+    ladder = accepted()
+    _ = ladder << "NOTIFY"
+    ladder.agent.notify_refer(ladder.usage, 200, "OK", ladder.now, final=True)
+    ladder.agent.hangup(ladder.usage, ladder.now)
+    assert ladder.events() == [CallEnded(ladder.usage, "hangup")]
+    _ = ladder << None
+    return ladder
+
+
+def test_outcome_is_told_before_the_bye() -> None:
+    ladder = owing()
+    _ = ladder >> ladder.reply("NOTIFY", 200) << "NOTIFY"
+    assert told(ladder) == (200, "terminated;reason=noresource")
+    _ = ladder << "BYE" >> ladder.reply("NOTIFY", 200) >> ladder.reply("BYE", 200)
+    ladder.wait(33)
+    assert ladder.idle()
+    assert ladder.events() == []
+
+
+@pytest.mark.parametrize("status", [481, 489])
+def test_bye_to_who_refuses_the_news(status: int) -> None:
+    ladder = owing()
+    _ = ladder >> ladder.reply("NOTIFY", status) << "BYE" << None
+
+
+def test_bye_to_who_never_answers_the_news() -> None:
+    ladder = owing()
+    ladder.mark().wait(33)
+    names = [name for _, name in ladder.gaps()]
+    first = names.index("BYE")
+    assert (set(names[:first]), set(names[first:])) == ({"NOTIFY"}, {"BYE"})
+    assert ladder.events() == []
+
+
+def test_peer_hangs_up_while_it_is_owed_the_outcome() -> None:
+    ladder = owing()
+    _ = ladder >> ladder.in_dialog("INFO", 3) << 481 >> ladder.in_dialog("BYE", 4) << 200
+    _ = ladder >> ladder.reply("NOTIFY", 200) << "NOTIFY" >> ladder.reply("NOTIFY", 200) << None
+    ladder.wait(33)
+    assert ladder.idle()

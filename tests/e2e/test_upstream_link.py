@@ -32,7 +32,6 @@ class Client:
     def __init__(self, url: str, **settings: Any) -> None:
         wanted = {"url": url, "model": "m", "connect_timeout_s": 2.0, **settings}
         self.heard: list[bytes] = []
-        self.turns: list[float] = []
         self.lost: list[str] = []
         self.was_lost = asyncio.Event()
         self.link = Link(
@@ -60,7 +59,7 @@ class Client:
 
 @asynccontextmanager
 async def talking(server: Callable[[ServerConnection], Awaitable[None]], **settings: Any) -> Any:
-    """A link to `server`, which has written down the handshake in `request`."""
+    """A link to `server`, open."""
     async with serve(server, HOST, 0, compression=None, max_size=None) as listening:
         port = listening.sockets[0].getsockname()[1]
         client = Client(f"ws://{HOST}:{port}/v1/realtime", **settings)
@@ -220,7 +219,7 @@ def test_a_ping_is_answered() -> None:
     asyncio.run(scenario())
 
 
-async def answering(answer: bytes, scheme: str = "ws", **settings: Any) -> tuple[str, str]:
+async def answering(answer: bytes, **settings: Any) -> tuple[str, str]:
     """The error told, and the handshake that a server got which answers so."""
     request, over = "", asyncio.Event()
 
@@ -237,7 +236,7 @@ async def answering(answer: bytes, scheme: str = "ws", **settings: Any) -> tuple
 
     server = await asyncio.start_server(serve_one, HOST, 0)
     port = server.sockets[0].getsockname()[1]
-    client = Client(f"{scheme}://u%40x:p@{HOST}:{port}/v1/realtime", **settings)
+    client = Client(f"ws://u%40x:p@{HOST}:{port}/v1/realtime", **settings)
     with pytest.raises(BackendError) as raised:
         await client.link.open()
     await client.link.close()

@@ -54,12 +54,3 @@ def test_octets_of_the_wire_go_as_they_are() -> None:
     pushed.push(frame(0), (b"\xff" * 160, "PCMU"))
     pushed.push(frame(0))
     assert [len(audio) for audio, _ in sent] == [320, 320]
-
-
-def test_load_is_high_above_seven_tenths_until_it_is_well_below() -> None:
-    load = Load()
-    told = []
-    for share in (0.1, 0.7, 0.71, 0.65, 0.56, 0.55, 0.6):
-        load.judge(share)
-        told.append(load.high)
-    assert told == [False, False, True, True, True, False, False]

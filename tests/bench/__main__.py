@@ -101,6 +101,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--results", nargs="?", type=Path, const=RESULTS, help="write them there (%(const)s)"
     )
     options = parser.parse_args(arguments)
+    if options.delta_ms < 20 or options.delta_ms % 20:
+        parser.error(f"--delta-ms {options.delta_ms}: a multiple of 20")
     options.plan = plan(parser, options.what)
     return options
 
@@ -262,7 +264,14 @@ def report(rows: list[Row], notes: list[str], options: argparse.Namespace, *, wh
     if options.results and whole:
         command = " ".join(["scripts/bench", *sys.argv[1:]])
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        text = table.results(rows, command=command, date=today, commit=commit(), notes=notes)
+        text = table.results(
+            rows,
+            command=command,
+            date=today,
+            commit=commit(),
+            delta_ms=options.delta_ms,
+            notes=notes,
+        )
         options.results.write_text(text)
 
 

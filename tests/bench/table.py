@@ -110,7 +110,13 @@ def machine() -> str:
 
 
 def results(
-    rows: Sequence[Row], *, command: str, date: str, commit: str, notes: Iterable[str] = ()
+    rows: Sequence[Row],
+    *,
+    command: str,
+    date: str,
+    commit: str,
+    delta_ms: int,
+    notes: Iterable[str] = (),
 ) -> str:
     """The whole of RESULTS.md."""
     parts = [
@@ -120,7 +126,7 @@ def results(
         "Written by `scripts/bench --results`; do not edit.",
         "Every call talks 2.4 s and is silent 0.6 s, over and over. A Realtime server over TLS "
         "hears it, by a WebSocket for each call, and answers each spurt with as much sound, in "
-        "deltas of 200 ms that come four times as fast as they are heard; of *echo*, as the peers "
+        f"deltas of {delta_ms} ms that come four times as fast as they are heard; of *echo*, as the peers "
         "have it, the server itself says it back. *Spacing* is between two packets that follow "
         "each other in a call, by kernel timestamps, those with a marker left out: a talk spurt "
         "may begin in another phase. "

@@ -61,11 +61,20 @@ def test_results_name_machine_and_command() -> None:
         command="scripts/bench sip 1",
         date="2026-11-21",
         commit="abc",
+        delta_ms=40,
         notes=["a note"],
     )
+    assert "deltas of 40 ms" in text
     assert "scripts/bench sip 1" in text
     assert table.machine() in text
     assert text.endswith("- a note\n")
+
+
+@pytest.mark.parametrize("length", ["0", "-20", "50"])
+def test_deltas_are_of_whole_frames(length: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["sip", "1", "--delta-ms", length])
+    assert f"--delta-ms {length}: a multiple of 20" in capsys.readouterr().err
 
 
 def test_kinds_take_the_numbers_after_them() -> None:

@@ -126,10 +126,10 @@ def results(
         "Written by `scripts/bench --results`; do not edit.",
         "Every call talks 2.4 s and is silent 0.6 s, over and over. A Realtime server over TLS "
         "hears it, by a WebSocket for each call, and answers each spurt with as much sound, in "
-        f"deltas of {delta_ms} ms that come four times as fast as they are heard; of *echo*, as the peers "
-        "have it, the server itself says it back. *Spacing* is between two packets that follow "
-        "each other in a call, by kernel timestamps, those with a marker left out: a talk spurt "
-        "may begin in another phase. "
+        f"deltas of {delta_ms} ms that come four times as fast as they are heard; of *echo*, as "
+        "the peers have it, the server itself says it back. *Spacing* is between two packets "
+        "that follow each other in a call, by kernel timestamps, those with a marker left out: a "
+        "talk spurt may begin in another phase. "
         "*Full loop* is from sending the first packet of a spurt to the arrival of the first "
         "packet of the answer. *KiB per call* is over what the server had after its first calls; "
         "with a model up to 10 s of what it said are kept, 48 KB each.",

@@ -6,8 +6,10 @@ by us have no text and are written from their fields.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import filterfalse
 from urllib.parse import unquote_to_bytes
 
 from bridge.errors import SipError
@@ -34,6 +36,11 @@ DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
 # Wider than the ABNF: container names, underscores and labels that end in digits are all in use.
 _HOST = re.compile(r"[A-Za-z0-9._\-~\x80-\U0010ffff]+")
+# What nearly every Via looks like.
+_PLAIN_VIA = re.compile(
+    r"SIP/2\.0/[A-Za-z]++ [A-Za-z0-9._\-~\x80-\U0010ffff]++(?::[1-9][0-9]{0,3}+)?+"
+    r"(?:;[A-Za-z0-9.\-]++(?:=[A-Za-z0-9.\-]*+)?+){0,9}+"
+)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._\-]+)?")
 
 
@@ -253,6 +260,16 @@ class Via:
         host, port = parse_host_port(sent_by, port_limit=2**31)
         protocol = f"{name}/{version}".upper()
         return cls(transport.upper(), host, port, Params.parse(params), protocol, text)
+
+    @classmethod
+    def check(cls, texts: Iterable[str]) -> None:
+        """Raises SipError for what `parse` refuses, and for a port that does not exist."""
+        for text in filterfalse(_PLAIN_VIA.fullmatch, texts):
+            cls.parse(text).check_port()
+
+    def check_port(self) -> None:
+        if self.port is not None and not 0 < self.port < 65536:
+            raise SipError("Bad Via Port")
 
     @property
     def branch(self) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from bridge.errors import SipError
 from bridge.sip.grammar import split_outside
 from bridge.sip.message import MAX_VIAS, VERSION, Rejection, Request
+from bridge.sip.uri import Via
 
 SCHEMES = frozenset({"sip", "sips", "tel"})
 BODY_TYPES = ("application/sdp", "multipart/mixed")
@@ -53,8 +54,8 @@ def _check_syntax(request: Request) -> Rejection | None:
     for name in _SINGLE:
         if len(headers.get_all(name)) > 1:
             return _bad(f"Repeated {name.title()}")
-    commas = sum(line.count(",") + 1 for line in headers.get_all("via"))
-    if commas > MAX_VIAS and len(headers.values("via")) > MAX_VIAS:
+    vias = headers.get_all("via")
+    if len(vias) + "".join(vias).count(",") > MAX_VIAS and len(headers.values("via")) > MAX_VIAS:
         return Rejection(513, "Too Many Vias")
     try:
         return _check_values(request)
@@ -64,8 +65,8 @@ def _check_syntax(request: Request) -> Rejection | None:
 
 def _check_values(request: Request) -> Rejection | None:
     headers = request.headers
-    if any(via.port is not None and not 0 < via.port < 65536 for via in request.vias):
-        return _bad("Bad Via Port")
+    request.top_via.check_port()
+    Via.check(headers.values("via", MAX_VIAS)[1:])
     for line in headers.get_all("via"):
         if "," in line and "" in split_outside(line, ","):
             return _bad("Empty Via")

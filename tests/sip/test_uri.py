@@ -172,6 +172,51 @@ def test_bad_via(text: str) -> None:
         Via.parse(text)
 
 
+@pytest.mark.parametrize("port", ["0", "00", "65536", "70000"])
+def test_via_with_a_port_that_does_not_exist(port: str) -> None:
+    text = f"SIP/2.0/UDP h:{port};branch=z"
+    assert Via.parse(text).port == int(port)
+    with pytest.raises(SipError, match="Bad Via Port"):
+        Via.check([text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SIP/2.0/UDP pc1.example.com:5060;branch=z9hG4bK-1;rport",
+        "sip / 2.0 / udp  [2001:db8::1] :65535;branch=z;received=2001:db8::9",
+        f"SIP/2.0/TCP h{';a=b' * 60}",
+    ],
+)
+def test_via_that_may_stay_as_it_is(text: str) -> None:
+    Via.check([text])
+
+
+SIP_LIKE = st.text(
+    alphabet=st.sampled_from(list('aZ09.-_:;=,[]<"/ \t\x7f\u0661\udcff')), max_size=9
+)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["SIP/2.0/UDP", " h", ":5060", ":9", ":0", ";branch", "=z9", ";"]),
+            SIP_LIKE,
+        ),
+        max_size=14,
+    )
+)
+def test_what_is_checked_without_taking_it_apart_can_be_taken_apart(pieces: list[str]) -> None:
+    text = "SIP/2.0/UDP h" + "".join(pieces)
+    try:
+        Via.check([text])
+    except SipError:
+        with pytest.raises(SipError):
+            Via.parse(text).check_port()
+    else:
+        Via.parse(text).check_port()
+
+
 @pytest.mark.parametrize(
     ("text", "stamped"),
     [

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from bridge.errors import SipError
-from bridge.sip.grammar import split_outside
+from bridge.sip.grammar import WHITESPACE, split_outside
 
 _COMPACT = {
     "a": "accept-contact",
@@ -86,7 +86,12 @@ class Headers:
             return []
         if most is not None and len(lines) > most:
             raise SipError("too many values")
-        found = [value for line in lines for value in split_outside(line, ",", most) if value]
+        found: list[str] = []
+        for line in lines:
+            if "," in line:
+                found += filter(None, split_outside(line, ",", most))
+            elif value := line.strip(WHITESPACE):
+                found.append(value)
         if most is not None and len(found) > most:
             raise SipError("too many values")
         return found

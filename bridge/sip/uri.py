@@ -36,9 +36,9 @@ DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*")
 # Wider than the ABNF: container names, underscores and labels that end in digits are all in use.
 _HOST = re.compile(r"[A-Za-z0-9._\-~\x80-\U0010ffff]+")
-# What nearly every Via looks like.
+# What nearly every Via looks like; octets that are no UTF-8 are in its host as in _HOST.
 _PLAIN_VIA = re.compile(
-    r"SIP/2\.0/[A-Za-z]++ [A-Za-z0-9._\-~\x80-\U0010ffff]++(?::[1-9][0-9]{0,3}+)?+"
+    r"SIP/2\.0/[A-Za-z]++ [A-Za-z0-9._\-~\udc80-\udcff]++(?::[1-9][0-9]{0,3}+)?+"
     r"(?:;[A-Za-z0-9.\-]++(?:=[A-Za-z0-9.\-]*+)?+){0,9}+"
 )
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._\-]+)?")

@@ -91,6 +91,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--delta-ms", type=int, default=200, metavar="MS", help="of what it says (%(default)s)"
     )
     parser.add_argument(
+        "--max-load",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="of a core, where the server begins to refuse calls (%(default)s: never)",
+    )
+    parser.add_argument(
         "--peers", action="store_true", help="measure other servers in the same run"
     )
     parser.add_argument(
@@ -217,6 +224,7 @@ def served(options: argparse.Namespace, *, model: bool) -> Iterator[tuple[Bridge
         if model:
             behind = stack.enter_context(Model(cores=others, delta_ms=options.delta_ms))
             settings = upstream_settings(behind, options.audio)
+        settings["limits.max_load"] = options.max_load
         yield stack.enter_context(Bridge(cores=pinned, **settings)), behind
 
 

@@ -131,6 +131,7 @@ class Bridge(Subject):
             "sip.tcp_port": 0,
             "sip.insecure_srtp_keys": "true",
             "limits.max_calls": 2000,
+            "limits.max_load": 1.0,
             "session.backend": "echo",
             "log.level": "warning",
             **{name.replace("__", "."): value for name, value in settings.items()},

@@ -170,7 +170,7 @@ async def running(
         clock = MediaClock(plane, poller, loop)
         clock.start()
         stack.push_async_callback(clock.close)
-        _watch(clock, plane, loop, stack)
+        _watch(clock, plane, loop, stack, config.limits.max_load)
 
         rung = await _way()
         browsers = WebRtcLegs(
@@ -216,27 +216,33 @@ async def running(
 
 
 def _watch(
-    clock: MediaClock, plane: MediaPlane, loop: asyncio.AbstractEventLoop, stack: AsyncExitStack
+    clock: MediaClock,
+    plane: MediaPlane,
+    loop: asyncio.AbstractEventLoop,
+    stack: AsyncExitStack,
+    max_load: float,
 ) -> None:
     metrics.media_tick_late_p99_s.set_function(lambda: clock.stats.percentile(0.99) / 1000)
     metrics.media_ticks_skipped.set_function(lambda: clock.stats.skipped)
     metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
     metrics.load_high.set_function(lambda: LOAD.high)
+    metrics.media_load.set_function(lambda: LOAD.media)
     tasks = TaskOwner("media clock")
-    tasks.spawn(_judge(clock.stats, loop), name="effort")
+    tasks.spawn(_judge(clock.stats, loop, max_load), name="effort")
     tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")
     stack.callback(EFFORT.forget)
-    stack.callback(LOAD.judge, 0.0)
+    stack.callback(LOAD.forget)
     stack.push_async_callback(tasks.close)
 
 
-async def _judge(stats: ClockStats, loop: asyncio.AbstractEventLoop) -> None:
-    seen, worked, now = stats.slots, time.thread_time(), loop.time()
+async def _judge(stats: ClockStats, loop: asyncio.AbstractEventLoop, max_load: float) -> None:
+    seen, worked, now, busy_s = stats.slots, time.thread_time(), loop.time(), stats.busy_s
     while True:
         await asyncio.sleep(1.0)
-        before, work_before = now, worked
-        worked, now = time.thread_time(), loop.time()
+        before, work_before, busy_before = now, worked, busy_s
+        worked, now, busy_s = time.thread_time(), loop.time(), stats.busy_s
         LOAD.judge((worked - work_before) / (now - before))
+        LOAD.judge_media((busy_s - busy_before) / (now - before), max_load)
         latest, seen = stats.slots - seen, stats.slots
         EFFORT.judge(list(islice(reversed(stats.late_ms), min(latest, LOOKED_AT))), now)
 
@@ -295,6 +301,7 @@ def _switchboard(
         unix_time=unix_time,
         limits=Limits(
             max_calls=config.limits.max_calls,
+            is_full=lambda: LOAD.full,
             ring_timeout_s=config.limits.ring_timeout_s,
             max_duration_s=config.session.max_duration_s,
             webhook_events=tuple(config.webhooks.events),

@@ -54,6 +54,7 @@ registrations = Gauge(
 load_high = Gauge(
     "bridge_load_high", "1 while so little time is left that the model hears 40 ms at once, not 20"
 )
+media_load = Gauge("bridge_media_load", "Share of the last second that the media of all calls took")
 opus_sparing = Gauge(
     "bridge_opus_sparing", "1 while Opus is coded with less work because the media clock is late"
 )

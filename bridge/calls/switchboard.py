@@ -58,6 +58,8 @@ class Defaults:
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_calls: int = 1000
+    is_full: Callable[[], bool] = lambda: False
+    """The calls that are up leave no time for others."""
     ring_timeout_s: float = 60.0
     max_duration_s: int = 3600
     webhook_events: tuple[str, ...] = ()
@@ -115,7 +117,7 @@ class Switchboard:
             self._tasks.spawn(self.handover.take_over(leg, leg.replaces), name="replace")
             return
         if self._is_closed:
-            full = "" if self._draining else "limits.max_calls"
+            full = "" if self._draining else self._filled
             why = "there is no room for a call" if full else "the service is stopping"
             turn_away(leg, OverloadedError.sip_status, why, change=full)
             return
@@ -132,7 +134,14 @@ class Switchboard:
     @property
     def _is_closed(self) -> bool:
         """To new calls."""
-        return self._draining or len(self._lines) >= self._limits.max_calls
+        return self._draining or bool(self._filled)
+
+    @property
+    def _filled(self) -> str:
+        """The setting that leaves no room for another call, if one does."""
+        if len(self._lines) >= self._limits.max_calls:
+            return "limits.max_calls"
+        return "limits.max_load" if self._limits.is_full() else ""
 
     def _open_line(self, leg: Leg) -> Line:
         call = Call(

@@ -52,6 +52,8 @@ class ClockStats:
     slots: int = 0
     skipped: int = 0
     """Deadlines that had passed by 20 ms and more before their turn came."""
+    busy_s: float = 0.0
+    """Spent in slots since the start."""
     max_late_ms: float = 0.0
     late_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_SLOTS))
 
@@ -178,8 +180,9 @@ class MediaClock:
                 stats.late(max(0.0, now - self._started_at - number * SLOT_S) * 1000)
                 self._plane.slot(number, now)
         finally:
+            # uvloop's own time stands still within one turn of it.
+            took = max(loop.time() - now, time.perf_counter() - began)
+            stats.busy_s += took
             # A callback may have ended the last call and begun another.
             if self._timer is None:
-                # uvloop's own time stands still within one turn of it.
-                took = max(loop.time() - now, time.perf_counter() - began)
                 self._arm(loop, now + took, took)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bridge.backends.base import Capabilities
@@ -61,11 +62,13 @@ class Desk:
         unreachable: bool = False,
         limits: Limits | None = None,
         trunks: Sequence[Trunk] = (),
+        is_full: bool = False,
     ) -> None:
         self.models: list[Puppet] = []
         self.webhooks = Announced() if webhook else None
         self.browsers = Browsers()
         self.clock = 1_700_000_000.0
+        self.is_full = is_full
         self._model = capabilities, failure, unreachable
         self.board = Switchboard(
             node_tag="test",
@@ -79,7 +82,7 @@ class Desk:
                 SourcePolicy((), admits_unknown=True), Trunks(trunks), now=lambda: self.clock
             ),
             unix_time=lambda: self.clock,
-            limits=limits or Limits(),
+            limits=replace(limits or Limits(), is_full=lambda: self.is_full),
         )
 
     def _new_model(self) -> Puppet:

@@ -51,6 +51,14 @@ def test_there_is_no_room(caplog: pytest.LogCaptureFixture) -> None:
     assert (line["status"], line["change"]) == (503, "limits.max_calls")
 
 
+def test_there_is_no_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.board.incoming(Extension())
+
+    line = line_of(caplog, scenario, is_full=True)
+    assert (line["status"], line["change"]) == (503, "limits.max_load")
+
+
 def test_the_model_has_no_room(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(desk: Desk) -> None:
         desk.call()

@@ -304,6 +304,27 @@ def test_no_room() -> None:
     virtual.run(scenario())
 
 
+def test_no_time_for_more_calls() -> None:
+    async def scenario() -> None:
+        desk = Desk(webhook=True)
+        leg, call_id = await desk.answered()
+        desk.is_full = True
+        late = Extension()
+        desk.board.incoming(late)
+        assert late.verbs == ["reject 503"]
+        with pytest.raises(OverloadedError):
+            await desk.board.offer("v=0", None)
+        assert [record["id"] for record in desk.board.live()] == [call_id]
+        desk.is_full = False
+        next_leg, _ = desk.call()
+        assert next_leg.verbs == ["ring"]
+        next_leg.ends("cancelled")
+        leg.ends("remote_hangup")
+        await desk.close()
+
+    virtual.run(scenario())
+
+
 def test_offers_at_the_same_time_share_the_room() -> None:
     async def scenario() -> None:
         desk = Desk(limits=Limits(max_calls=1))

@@ -101,7 +101,8 @@ def test_two_hundred_slots_a_second_polled_before_each() -> None:
 
 
 def test_long_work_does_not_add_up() -> None:
-    _, plane = run(lambda _: 0.004, 1.001)
+    clock, plane = run(lambda _: 0.004, 1.001)
+    assert clock.stats.busy_s == pytest.approx(0.8)
     assert [at for _, at in plane.slots] == pytest.approx([0.005 * n for n in range(1, 201)])
 
 

@@ -212,7 +212,7 @@ class Tools(Section):
 
 class Limits(Section):
     max_calls: Annotated[int, Field(ge=1)] = 1000
-    max_load: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_load: Annotated[float, Field(gt=0, le=1)] = 0.6
     ring_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     media_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     media_gap_timeout_s: Annotated[float, Field(gt=0)] = 15.0

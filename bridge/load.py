@@ -42,7 +42,7 @@ class Load:
         elif most < 1 and min(before, share) > most:
             self.full = True
             log.warning(
-                "media takes nearly all the time there is: new calls are refused",
+                "media takes more of a core than it may: new calls are refused",
                 extra={"share": round(share, 2), "change": "limits.max_load"},
             )
 

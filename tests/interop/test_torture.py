@@ -95,19 +95,12 @@ def seconds(message: bytes) -> float:
 @pytest.mark.interop("zzuf")
 @pytest.mark.matrix(16, peer="zzuf")
 def test_reading_messages_with_flipped_bits() -> None:
-    """None takes half as much again as the dearest that is straight, side by side with it."""
-    straight = (path.read_bytes() for path in torture.DATA.glob("*/*.dat"))
-    dearest = max(straight, key=lambda message: min(seconds(message) for _ in range(3)))
-    usual = min(seconds(dearest) for _ in range(10))
-    assert usual < 0.002
     read = 0
     for message in bent(copies=60):
         read += 1
-        if seconds(message) > 1.5 * usual:
-            # The machine may have been elsewhere meanwhile, or be slower for a while.
-            pairs = [(seconds(message), seconds(dearest)) for _ in range(10)]
-            bent_s, straight_s = map(min, zip(*pairs, strict=True))
-            assert bent_s < 1.5 * straight_s, message
+        if seconds(message) > 0.001:
+            # The machine may have been elsewhere meanwhile, but not every time.
+            assert min(seconds(message) for _ in range(10)) < 0.001, message
     assert read > 10_000
 
 

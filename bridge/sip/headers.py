@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from bridge.errors import SipError
-from bridge.sip.grammar import WHITESPACE, split_outside
+from bridge.sip.grammar import WHITESPACE, is_token, split_outside
 
 _COMPACT = {
     "a": "accept-contact",
@@ -67,6 +67,37 @@ class Headers:
                 index[key] = [value]
         self._index = index
 
+    @classmethod
+    def read(cls, lines: Iterable[str]) -> "Headers":
+        """What looks like a header; RFC 3261 section 7.3.1 allows to ignore the rest."""
+        items: list[tuple[str, str]] = []
+        index: dict[str, list[str]] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            key = USUAL_NAMES.get(name)
+            if key is None:
+                name = name.rstrip(WHITESPACE)
+                lower = name.lower()
+                key = USUAL_NAMES.get(lower)
+                if key is None:
+                    if not is_token(name):
+                        continue
+                    key = lower
+            if colon:
+                value = value.strip(WHITESPACE)
+                items.append((name, value))
+                if key in index:
+                    index[key].append(value)
+                else:
+                    index[key] = [value]
+        return cls._made(tuple(items), index)
+
+    @classmethod
+    def _made(cls, items: tuple[tuple[str, str], ...], index: dict[str, list[str]]) -> "Headers":
+        made = cls.__new__(cls)
+        made._items, made._index = items, index
+        return made
+
     def get(self, name: str) -> str | None:
         """The first value, raw."""
         found = self._lines(name)
@@ -115,10 +146,8 @@ class Headers:
         return self.added(name, value)
 
     def _with(self, position: int, key: str, name: str, value: str) -> "Headers":
-        changed = Headers.__new__(Headers)
-        changed._items = (*self._items[:position], (name, value), *self._items[position + 1 :])
-        changed._index = {**self._index, key: [value, *self._index[key][1:]]}
-        return changed
+        items = (*self._items[:position], (name, value), *self._items[position + 1 :])
+        return self._made(items, {**self._index, key: [value, *self._index[key][1:]]})
 
     def _lines(self, name: str) -> Sequence[str]:
         # Our own code asks by canonical names.

@@ -295,7 +295,7 @@ def parse_message(data: bytes) -> Request | Response:
     head, body = _split(data)
     lines, fault = _lines(head)
     start_line = lines[0]
-    headers = Headers(_header_lines(lines) if fault is None else _echoed(lines))
+    headers = Headers.read(lines[1:]) if fault is None else Headers(_echoed(lines))
     if start_line[:4].upper() == "SIP/":
         return _response(start_line, headers, body, fault)
     method, _, rest = start_line.partition(" ")
@@ -392,20 +392,6 @@ def _lines(head: bytes) -> tuple[list[str], Rejection | None]:
     if len(head) - len(head.translate(None, _DELIMITERS)) > MAX_DELIMITERS:
         excess = "Too Many Values"
     return lines, Rejection(513, excess) if excess else None
-
-
-def _header_lines(lines: list[str]) -> list[tuple[str, str]]:
-    """What looks like a header; RFC 3261 section 7.3.1 allows to ignore the rest."""
-    found: list[tuple[str, str]] = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if name not in USUAL_NAMES:
-            name = name.rstrip(WHITESPACE)
-            if not is_token(name):
-                continue
-        if colon:
-            found.append((name, value.strip(WHITESPACE)))
-    return found
 
 
 def _echoed(lines: list[str]) -> list[tuple[str, str]]:

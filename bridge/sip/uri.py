@@ -6,10 +6,8 @@ by us have no text and are written from their fields.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import filterfalse
 from urllib.parse import unquote_to_bytes
 
 from bridge.errors import SipError
@@ -261,13 +259,11 @@ class Via:
         protocol = f"{name}/{version}".upper()
         return cls(transport.upper(), host, port, Params.parse(params), protocol, text)
 
-    @classmethod
-    def check(cls, texts: Iterable[str]) -> None:
-        """Raises SipError for what `parse` refuses, and for a port that does not exist."""
-        for text in filterfalse(_PLAIN_VIA.fullmatch, texts):
-            cls.parse(text).check_port()
+    is_plain = staticmethod(_PLAIN_VIA.fullmatch)
+    """Of a text: `parse` takes it, one Via with a port that exists. Others may be as good."""
 
     def check_port(self) -> None:
+        """Raises SipError for one that does not exist."""
         if self.port is not None and not 0 < self.port < 65536:
             raise SipError("Bad Via Port")
 

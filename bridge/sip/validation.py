@@ -1,6 +1,7 @@
 """Decides whether a request can be acted on at all, and with which status it is refused."""
 
 from collections.abc import Collection, Sequence
+from itertools import filterfalse
 
 from bridge.errors import SipError
 from bridge.sip.grammar import split_outside
@@ -54,22 +55,26 @@ def _check_syntax(request: Request) -> Rejection | None:
     for name in _SINGLE:
         if len(headers.get_all(name)) > 1:
             return _bad(f"Repeated {name.title()}")
-    vias = headers.get_all("via")
-    if len(vias) + "".join(vias).count(",") > MAX_VIAS and len(headers.values("via")) > MAX_VIAS:
-        return Rejection(513, "Too Many Vias")
     try:
-        return _check_values(request)
+        return _check_vias(headers.get_all("via")) or _check_values(request)
     except SipError as error:
         return _bad(error.message)
 
 
+def _check_vias(lines: Sequence[str]) -> Rejection | None:
+    others = [split_outside(line, ",") for line in filterfalse(Via.is_plain, lines)]
+    texts = [text for line in others for text in line if text]
+    if len(lines) - len(others) + len(texts) > MAX_VIAS:
+        return Rejection(513, "Too Many Vias")
+    for text in texts:
+        Via.parse(text).check_port()
+    if any(len(line) > 1 and "" in line for line in others):
+        return _bad("Empty Via")
+    return None
+
+
 def _check_values(request: Request) -> Rejection | None:
     headers = request.headers
-    request.top_via.check_port()
-    Via.check(headers.values("via", MAX_VIAS)[1:])
-    for line in headers.get_all("via"):
-        if "," in line and "" in split_outside(line, ","):
-            return _bad("Empty Via")
     if request.cseq.method != request.method:
         return _bad("CSeq Method Mismatch")
     _ = request.from_, request.to, request.request_uri

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from functools import cache
 
 HOST = "127.0.0.1"
+RTP_PORTS = 400
+RTP_BASES = list(range(20_000, 30_000, RTP_PORTS))
+"""Of blocks for media: a service has one, and a process one for all else."""
 RANGE = range(30_000, 32_768)
-"""Above the RTP ports of the tests."""
+"""Above them, for all that is no media."""
 BLOCK = 256
 APART = 3
 """Some phones listen for TLS one above, whatever they are told."""
@@ -26,6 +29,21 @@ def free_port() -> int:
         if all(_is_free(each) for each in range(port - 1, port + 2)):
             return port
     raise RuntimeError("no port is free")
+
+
+def media_ports(count: int) -> range:
+    """The first is even. In turn, so that what still comes for a call is soon nobody's."""
+    _, base, turn = _media_block()
+    begin = turn[0] if turn[0] + count < RTP_PORTS else 0
+    turn[0] = begin + count + count % 2
+    return range(base + begin, base + begin + count)
+
+
+@cache
+def _media_block() -> tuple[socket.socket, int, list[int]]:
+    """What holds it, its first port, and how much of it has been given since its beginning."""
+    held, base = claim(RTP_BASES, RTP_PORTS)
+    return held, base, [0]
 
 
 def _is_free(port: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from tests.peers import speech
 from tests.peers.phone import encode
 from tests.peers.service import Service
-from tests.ports import free_port
+from tests.ports import free_port, media_ports
 
 pytestmark = pytest.mark.interop("sipp")
 
@@ -22,13 +22,12 @@ def sipp(
 ) -> dict[str, float]:
     """Runs a scenario to its end; what its last statistics line counts."""
     statistics = cwd / f"{scenario}.csv"
-    media = 6000 + 2 * (free_port() % 10000)
     command = [
         "sipp",
         f"127.0.0.1:{service.sip_port}",
         *("-sf", str(SCENARIOS / f"{scenario}.xml"), "-s", "agent", "-nostdin"),
         *("-i", "127.0.0.1", "-p", str(free_port()), "-mi", "127.0.0.1"),
-        *("-mp", str(media)),
+        *("-mp", str(media_ports(10)[0])),
         *("-trace_stat", "-stf", str(statistics), "-fd", "1"),
         *("-trace_err", "-error_file", str(cwd / f"{scenario}.err")),
         *options,

@@ -16,7 +16,7 @@ from bridge.rtp.packet import RtpPacket
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sip.message import Request, Response, make_response, parse_message
 from tests import virtual
-from tests.ports import HOST, free_port
+from tests.ports import HOST, free_port, media_ports
 from tests.sip.playbook import caller_request
 
 
@@ -155,8 +155,8 @@ class Exchange:
         owner: Callable[[SipLeg], None] | None = None,
     ) -> None:
         """`owner` takes the legs in place of an Ear each."""
-        low = random.randrange(20_000, 28_000, 2)
-        self.ports = PortPool(media_host, low, low + 2 * pairs)
+        ports = media_ports(2 * pairs)
+        self.ports = PortPool(media_host, ports[0], ports[-1])
         self.plane = MediaPlane()
         self.poller = RtpPoller()
         self.legs: list[SipLeg] = []

@@ -1,12 +1,11 @@
 """Which of our addresses a call's media is at."""
 
-import random
-
 import pytest
 
 from bridge.legs.grounds import Grounds
 from bridge.rtp.transport import PortPool, source_towards
 from bridge.sip.private import is_private_host
+from tests.ports import media_ports
 
 V4, V6 = b"192.0.2.7", b"2001:db8::7"
 HERE = "203.0.113.1"
@@ -21,8 +20,8 @@ def offer(*addresses: bytes) -> bytes:
 
 
 def pool(host: str) -> PortPool:
-    low = random.randrange(20_000, 28_000, 2)
-    return PortPool(host, low, low + 99)
+    ports = media_ports(10)
+    return PortPool(host, ports[0], ports[-1])
 
 
 @pytest.mark.parametrize(

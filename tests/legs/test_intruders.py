@@ -29,6 +29,7 @@ from tests.legs.intrusion import (
     intruding,
     rtp,
 )
+from tests.ports import media_ports
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ NewScene = Callable[[bool, bool], Scene]
 
 @pytest.fixture
 def new_scene() -> Iterator[NewScene]:
-    base = 31000 + 200 * (os.getpid() % 5)
-    pool = PortPool(HOST, base, base + 39, clock=CLOCK, rng=random.Random(4))
+    ports = media_ports(40)
+    pool = PortPool(HOST, ports[0], ports[-1], clock=CLOCK, rng=random.Random(4))
     scenes: list[Scene] = []
 
     def make(nat: bool, keys: bool) -> Scene:

@@ -21,7 +21,7 @@ from bridge.sip.transport import SipTransport
 from bridge.sip.uri import SipUri
 from tests import virtual
 from tests.peers.office import Office
-from tests.ports import HOST, free_port
+from tests.ports import HOST, free_port, media_ports
 
 ALICE = SipUri.parse(f"sip:alice@{HOST}")
 
@@ -59,13 +59,14 @@ def play(scenario: Callable[[Scene], Awaitable[None]], *, password: str = "wonde
             expires_s=300,
         )
         poller = RtpPoller()
+        ports = media_ports(10)
         # Whom we register with need not be among those whom we let call.
         policy = CallPolicy(SourcePolicy((), admits_unknown=False), Trunks(), now=lambda: 0.0)
         phones = SipLegs(
             SipSettings(udp_port=port, tcp_port=0),
             plane=MediaPlane(),
             poller=poller,
-            ports=PortPool(HOST, 20_000, 20_010),
+            ports=PortPool(HOST, ports[0], ports[-1]),
             policy=policy,
             on_incoming=print,
             rng=random.Random(1),

@@ -1,6 +1,5 @@
 """Two ends of a call negotiate and talk over loopback."""
 
-import os
 import random
 import select
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from bridge.legs.sip_media import SipMedia, SipMediaSettings
 from bridge.media.plane import MediaPlane
 from bridge.rtp.transport import PortPool, RtpPoller
 from bridge.sdp.crypto import SrtpPolicy
+from tests.ports import media_ports
 
 HOST = "127.0.0.1"
 TONE = sine(440, 20)
@@ -62,8 +62,8 @@ def loud(end: End, last: int = 5) -> bool:
 
 class Exchange:
     def __init__(self) -> None:
-        base = 31000 + 200 * (os.getpid() % 5)
-        self._pool = PortPool(HOST, base, base + 199, rng=random.Random(2))
+        ports = media_ports(40)
+        self._pool = PortPool(HOST, ports[0], ports[-1], rng=random.Random(2))
         self.ends: list[End] = []
 
     def end(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.ports import free_port
+from tests.ports import free_port, media_ports
 
 MODULES = Path("/usr/lib/baresip/modules")
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
@@ -61,6 +61,7 @@ class Baresip:
         subprocess.run(["sox", "-D", str(microphone), str(padded), *effects], check=True)
         self.port = port = free_port()
         control = free_port()
+        media = media_ports(40)
         modules = ["g711", "g722", "opus", "aufile", "aubridge", "uuid"]
         modules += ["srtp"] * encrypts + ["sndfile"] * (records is not None)
         modules += ["dtls_srtp", "ice"] * by_dtls
@@ -76,7 +77,7 @@ class Baresip:
             "auplay_format s16",
             "audio_buffer 20-160",
             "jitter_buffer_delay 1-5",
-            "rtp_ports 40000-49998",
+            f"rtp_ports {media[0]}-{media[-1]}",
             f"ctrl_tcp_listen 127.0.0.1:{control}",
             *(["rtcp_mux yes"] if by_dtls else ["net_interface 127.0.0.1"]),
             *([f"snd_path {records}"] if records is not None else []),

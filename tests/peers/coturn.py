@@ -1,12 +1,11 @@
 """coturn, Debian's TURN server, on the loopback address."""
 
-import random
 import subprocess
 import time
 from pathlib import Path
 from typing import Self
 
-from tests.ports import HOST, free_port
+from tests.ports import HOST, free_port, media_ports
 
 USER, PASSWORD, SECRET = "bridge", "aZ:9@x", "north-by-north"
 START_S = 10.0
@@ -17,8 +16,7 @@ class Coturn:
 
     def __init__(self, folder: Path, *, by_secret: bool) -> None:
         self.port = free_port()
-        first = random.randrange(40_000, 48_000, 100)
-        self.relayed = range(first, first + 100)
+        self.relayed = media_ports(100)
         self._log = folder / "coturn.log"
         proof = ["--use-auth-secret", f"--static-auth-secret={SECRET}"]
         if not by_secret:
@@ -27,8 +25,9 @@ class Coturn:
         self._command = [
             *("turnserver", "-n", f"--listening-port={self.port}", "--realm=example.com", *proof),
             *(f"--listening-ip={HOST}", f"--relay-ip={HOST}", "--no-tls", "--no-dtls", "--no-cli"),
-            *(f"--min-port={first}", f"--max-port={first + 99}", f"--userdb={folder}/users"),
-            *(f"--pidfile={folder}/pid", f"--log-file={self._log}", "--simple-log", "--verbose"),
+            *(f"--min-port={self.relayed[0]}", f"--max-port={self.relayed[-1]}"),
+            *(f"--userdb={folder}/users", f"--pidfile={folder}/pid"),
+            *(f"--log-file={self._log}", "--simple-log", "--verbose"),
         ]
 
     def __enter__(self) -> Self:

@@ -7,8 +7,7 @@ from typing import Any
 
 from bridge.app import Running, running
 from bridge.settings import load
-from tests.peers.service import RTP_BASES, RTP_PORTS
-from tests.ports import HOST, claim, free_port
+from tests.ports import HOST, RTP_BASES, RTP_PORTS, claim, free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """linphone, headless: registers if it is told to, answers every call and hears files for sound."""
 
-import os
 import time
 from typing import Literal
 
 from tests.peers.console import Console
-from tests.ports import free_port
+from tests.ports import free_port, media_ports
 
 START_S = 1.0  # it says nothing when it is ready
 
@@ -33,7 +32,7 @@ class Linphone(Console):
             f"guess_hostname=0\nmedia_encryption={encryption}\n"
             f"media_encryption_mandatory={int(encryption != 'none')}\n"
             f"contact=sip:caller@127.0.0.1\nkeepalive_period=1000\nuse_ipv6={int(ipv6)}\nipv6_migration_done=1\n[rtp]\n"
-            f"audio_rtp_port={31000 + os.getpid() % 2000 * 2}\n"
+            f"audio_rtp_port={media_ports(10)[0]}\n"
             "[video]\nenabled=0\ncapture=0\ndisplay=0\n[sound]\nechocancellation=0\n"
             "[net]\nmtu=1300\nenable_nat_helper=0\nnat_policy_ref=policy\n[nat_policy_0]\n"
             f"ref=policy\nprotocols={'ice' if ice else ''}\n[misc]\nfile_transfer_server_url=\n"

@@ -13,11 +13,9 @@ from typing import Any
 import httpx2
 
 from tests import ledger
-from tests.ports import claim, free_port
+from tests.ports import RTP_BASES, RTP_PORTS, claim, free_port
 
 START_S = 30.0
-RTP_PORTS = 400
-RTP_BASES = list(range(20_000, 30_000, RTP_PORTS))
 
 
 class Service:

@@ -1,7 +1,7 @@
 """Twinkle, headless: one user, who calls and is called; its microphone is silent."""
 
 from tests.peers.console import Console
-from tests.ports import free_port
+from tests.ports import free_port, media_ports
 
 # ALSA's own nowhere: without a sound card Twinkle makes no calls.
 ASOUND = "pcm.!default { type null }\nctl.!default { type null }\n"
@@ -18,7 +18,7 @@ class Twinkle(Console):
         (settings / "user.cfg").write_text(USER)
         devices = "".join(f"dev_{name}=alsa:default\n" for name in ("ringtone", "speaker", "mic"))
         (settings / "twinkle.sys").write_text(
-            f"{devices}validate_audio_dev=no\nsip_port={self.port}\nrtp_port={free_port() & ~1}\n"
+            f"{devices}validate_audio_dev=no\nsip_port={self.port}\nrtp_port={media_ports(10)[0]}\n"
             "play_ringtone=no\nplay_ringback=no\n"
         )
         self.start(["twinkle-console", "user.cfg"], {})

@@ -1,4 +1,3 @@
-import os
 import random
 import select
 import socket
@@ -17,6 +16,7 @@ from bridge.rtp.transport import (
     RtpPoller,
     RtpSocket,
 )
+from tests.ports import media_ports
 
 LOOPBACK = "127.0.0.1"
 REPORT = bytes(ReceiverReport(7))
@@ -46,8 +46,8 @@ def wait_readable(poller: RtpPoller) -> None:
 
 @pytest.fixture
 def pool() -> PortPool:
-    base = 30000 + 200 * (os.getpid() % 5)  # below the ephemeral ports
-    return PortPool(LOOPBACK, base, base + 199, rng=random.Random(1))
+    ports = media_ports(40)
+    return PortPool(LOOPBACK, ports[0], ports[-1], rng=random.Random(1))
 
 
 @pytest.fixture
@@ -341,11 +341,12 @@ def test_a_callback_may_close_any_socket(
 
 
 def test_pairs_are_even_and_odd_and_within_the_range() -> None:
-    pool = PortPool(LOOPBACK, 31001, 31008)
+    first = media_ports(10)[0]
+    pool = PortPool(LOOPBACK, first + 1, first + 8)
     assert pool.capacity == 3
     opened = [pool.open() for _ in range(3)]
     ports = sorted(each.address[1] for each in opened)
-    assert ports == [31002, 31004, 31006]
+    assert ports == [first + 2, first + 4, first + 6]
     assert pool.in_use == 3
     with pytest.raises(OverloadedError):
         pool.open()
@@ -356,33 +357,36 @@ def test_pairs_are_even_and_odd_and_within_the_range() -> None:
 
 def test_a_closed_port_rests_for_thirty_seconds() -> None:
     clock = Clock()
-    pool = PortPool(LOOPBACK, 31010, 31011, clock=clock)
-    first = pool.open()
-    first.close()
+    first = media_ports(2)[0]
+    pool = PortPool(LOOPBACK, first, first + 1, clock=clock)
+    before = pool.open()
+    before.close()
     clock.now += QUARANTINE_S - 0.1
     with pytest.raises(OverloadedError):
         pool.open()
     clock.now += 0.1
     again = pool.open()
-    assert again.address == first.address
+    assert again.address == before.address
     again.close()
 
 
 def test_the_start_is_random() -> None:
     firsts = set()
+    ports = media_ports(200)
     for seed in range(5):
-        opened = PortPool(LOOPBACK, 31100, 31999, rng=random.Random(seed)).open()
+        opened = PortPool(LOOPBACK, ports[0], ports[-1], rng=random.Random(seed)).open()
         firsts.add(opened.address[1])
         opened.close()
     assert len(firsts) > 1
 
 
-@pytest.mark.parametrize("taken", [31020, 31021])
+@pytest.mark.parametrize("taken", [0, 1])
 def test_a_port_in_foreign_use_is_skipped(taken: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
-        foreign.bind((LOOPBACK, taken))
-        opened = PortPool(LOOPBACK, 31020, 31023).open()
-        assert opened.address == (LOOPBACK, 31022)
+        ports = media_ports(4)
+        foreign.bind((LOOPBACK, ports[taken]))
+        opened = PortPool(LOOPBACK, ports[0], ports[-1]).open()
+        assert opened.address == (LOOPBACK, ports[2])
         opened.close()
 
 
@@ -407,7 +411,8 @@ def test_a_host_that_is_not_ours() -> None:
 
 
 def test_ipv6(poller: RtpPoller) -> None:
-    pool = PortPool("::1", 31040, 31049)
+    ports = media_ports(10)
+    pool = PortPool("::1", ports[0], ports[-1])
     one, two = pool.open(), pool.open()
     heard: list[bytes] = []
     two.on_rtp = lambda data, now: heard.append(data)

@@ -63,7 +63,17 @@ class _Halves(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Halves | None:
-    return _Halves(config, log) if config.getvalue("dist") == "loadscope" else None
+    return _Halves(config, log) if _halves(config) else None
+
+
+def _halves(config: pytest.Config) -> bool:
+    return bool(config.getvalue("dist") == "loadscope")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if _halves(node.config):
+        node.workerinput["halves"] = True
 
 
 @pytest.hookimpl(trylast=True)
@@ -74,15 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Ahead of what watches how long a test takes: the wait is not its own."""
-    if hasattr(item.config, "workerinput"):
-        if item.nodeid.startswith(ALONE):
-            _hold(item.config)
-            _let_go(item.config)
-        elif not item.nodeid.startswith(PEERS):
-            if _rest not in item.config.stash:
-                _hold(item.config)
-            # Phones keep time, and must not wait for sums.
-            os.nice(max(0, NICER - os.nice(0)))
+    config = item.config
+    rest = not item.nodeid.startswith((PEERS, *ALONE))
+    # A process that runs both has no one to wait for.
+    if "halves" in getattr(config, "workerinput", {}) and _rest not in config.stash:
+        if rest:
+            _hold(config)
+        elif item.nodeid.startswith(ALONE):
+            _hold(config)
+            _let_go(config)
+    if rest and hasattr(config, "workerinput"):
+        # Phones keep time, and must not wait for sums.
+        os.nice(max(0, NICER - os.nice(0)))
     return (yield)
 
 

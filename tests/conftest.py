@@ -78,6 +78,8 @@ class Playbook:
     def say(self, client: str, event: Event) -> "Playbook":
         self.server.receive(client, msgspec.json.encode(event), 0.0)
         self.pump()
+        while self.server.go_on(client, 0.0):
+            self.pump()
         return self
 
     def pump(self) -> None:

@@ -31,6 +31,10 @@ class SessionPort(Protocol):
         """Never raises for what a client wrote: it gets an `error` event."""
         ...
 
+    def go_on(self, client: Any, /) -> bool:
+        """Do more of what it wrote, if that was long; whether there was more."""
+        ...
+
 
 class SwitchboardPort(Protocol):
     async def offer(self, sdp: str, session: Mapping[str, object] | None) -> tuple[CallId, str]: ...

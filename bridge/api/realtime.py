@@ -122,6 +122,10 @@ async def _read(websocket: WebSocket, session: SessionPort, client: ClientPort) 
         if text is None:
             text = message["bytes"].decode(errors="replace")
         session.receive(client, text)
+        more = session.go_on(client)
+        while more:
+            await asyncio.sleep(0)
+            more = session.go_on(client)
 
 
 async def _write(websocket: WebSocket, client: ClientPort, timeout_s: float) -> None:

@@ -1,6 +1,6 @@
 """One Realtime session as a protocol: client and model events in, server events and orders out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -85,6 +85,7 @@ class RealtimeServer:
         self._config = self._formats.playable(config)
         self._over = False
         self._told_append: dict[str, bool] = {}
+        self._appended: dict[str, Iterator[Pcm]] = {}
         self._idle = Idle()
         self._outbox = Outbox(new_id)
         self._extras = Extras(self._outbox)
@@ -176,10 +177,17 @@ class RealtimeServer:
 
     def detach(self, client: str) -> None:
         self._told_append.pop(client, None)
+        self._appended.pop(client, None)
         self._extras.discard(client)
 
     def receive(self, client: str, text: str | bytes, now: float) -> None:
-        """One event of a client; what is wrong with it is told to that client only."""
+        """One event of a client; what is wrong with it is told to that client only.
+
+        Of a long append only the beginning is taken: the owner calls `go_on` for the rest, as soon
+        as others have had their turn.
+        """
+        while self.go_on(client, now):
+            pass
         event_id: str | None = None
         try:
             event = client_events.parse(text)
@@ -191,6 +199,19 @@ class RealtimeServer:
             self.refuse(client, event_id, error)
         self._watch(now)
 
+    def go_on(self, client: str, now: float) -> bool:
+        """Take the next piece of what `client` appended; whether there was one."""
+        if client not in self._appended:
+            return False
+        pcm = next(self._appended[client], None)
+        if pcm is None:
+            del self._appended[client]
+            return False
+        self._turns.audio_received(pcm)
+        self._outbox.put(PushAudio(pcm))
+        self._watch(now)
+        return True
+
     def refuse(self, client: str, event_id: str | None, error: RequestError) -> None:
         """Tell `client` alone that what its event `event_id` asked for is not done."""
         self._outbox.send(
@@ -200,7 +221,7 @@ class RealtimeServer:
     def _dispatch(self, client: str, event: AnyClientEvent, now: float) -> None:
         match event:
             case client_events.InputAudioAppend():
-                self._append(client, event.audio)
+                self._append(client, event.audio, now)
             case client_events.SessionUpdate():
                 self._update(_session(event.session))
             case client_events.TranscriptionSessionUpdate():
@@ -250,7 +271,7 @@ class RealtimeServer:
         told = beta.write_session(self.session)
         self._outbox.send(events.transcription_session_updated(told), client)
 
-    def _append(self, client: str, audio: str) -> None:
+    def _append(self, client: str, audio: str, now: float) -> None:
         if self._on_call:
             # A client that streams would otherwise get fifty errors a second.
             if not self._told_append.get(client):
@@ -258,10 +279,8 @@ class RealtimeServer:
                 raise append_on_call()
             return
         self._turns.check_room()
-        pcm = self._formats.append(audio, self._config)
-        if len(pcm):
-            self._turns.audio_received(pcm)
-            self._outbox.put(PushAudio(pcm))
+        self._appended[client] = self._formats.append(audio, self._config)
+        self.go_on(client, now)
 
     def _create_response(self, event: client_events.ResponseCreate) -> None:
         if self._config.type == "transcription":

@@ -1,7 +1,7 @@
 """Audio inside events: base64 of a session's format, to and from 24 kHz samples."""
 
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from bridge.realtime.session_config import SessionConfig
 
 MAX_AUDIO = 15 * 1024 * 1024  # bytes at 24 kHz in one event: five and a half minutes
 _BYTES_PER_BYTE = {"audio/pcm": 1, "audio/pcmu": 6, "audio/pcma": 6}
+PIECE = 4 * 48_000  # bytes at 24 kHz, 4 s: what is done at once, while everybody waits
 
 
 class WireAudio(Protocol):
@@ -34,7 +35,7 @@ class RawPcm:
         return pcm.astype("<i2", copy=False).tobytes()
 
 
-def decode_audio(audio: str, param: str, name: str, codec: WireAudio) -> Pcm:
+def decode_base64(audio: str, param: str, name: str) -> bytes:
     """Raises RequestError if `audio` is not base64 of whole samples."""
     most = MAX_AUDIO // _BYTES_PER_BYTE.get(name, 1)
     if len(audio) > -(-most // 3) * 4:
@@ -45,7 +46,7 @@ def decode_audio(audio: str, param: str, name: str, codec: WireAudio) -> Pcm:
         raise bad_audio(f"bytes of '{name}'", param) from None
     if name == "audio/pcm" and len(data) % 2:
         raise bad_audio("16-bit samples", param)
-    return codec.decode(data)
+    return data
 
 
 class Formats:
@@ -66,17 +67,21 @@ class Formats:
                 self._codec(audio_format["type"])
         return config
 
-    def append(self, audio: str, config: SessionConfig) -> Pcm:
-        """More of the one stream that all appends are."""
+    def append(self, audio: str, config: SessionConfig) -> Iterator[Pcm]:
+        """More of the one stream that all appends are, decoded piece by piece as it is taken.
+        Raises RequestError at once."""
         name = config.input_format["type"]
         if self._input is None or self._input[0] != name:
             self._input = (name, self._codec(name))
-        return decode_audio(audio, "audio", name, self._input[1])
+        decode = self._input[1].decode
+        data = decode_base64(audio, "audio", name)
+        size = PIECE // _BYTES_PER_BYTE.get(name, 1)
+        return (decode(data[begin : begin + size]) for begin in range(0, len(data), size))
 
     def decode(self, audio: str, param: str, config: SessionConfig) -> Pcm:
         """A recording in an item."""
         name = config.input_format["type"]
-        return decode_audio(audio, param, name, self._codec(name))
+        return self._codec(name).decode(decode_base64(audio, param, name))
 
     def encoder(self, audio_format: Mapping[str, Any]) -> Callable[[Pcm], bytes] | None:
         return None if self._on_call else self._codec(audio_format["type"]).encode

@@ -177,6 +177,12 @@ class Session:
         self._server.receive(client.id, text, self._loop.time())
         self._carry_out()
 
+    def go_on(self, client: Client) -> bool:
+        """Whether there was more to do of a long event: others have their turn before the rest."""
+        more = not self._closed and self._server.go_on(client.id, self._loop.time())
+        self._carry_out()
+        return more
+
     # The caller
 
     def _from_caller(self, pcm: base.Pcm) -> None:
@@ -395,10 +401,8 @@ class Session:
             return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._timer_due = due
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._time_passed)
+        self._timer = None if due is None else self._loop.call_at(due, self._time_passed)
 
     def _time_passed(self) -> None:
         self._timer = self._timer_due = None
@@ -438,11 +442,10 @@ class Session:
     def _play(self, order: wanted.Play | wanted.FinishPlay) -> None:
         if self._stream is None:
             return
-        match order:
-            case wanted.Play(key, pcm, coded):
-                self._stream.playout.write(key, pcm, coded)
-            case wanted.FinishPlay(key):
-                self._stream.playout.finish(key)
+        if isinstance(order, wanted.Play):
+            self._stream.playout.write(order.key, order.pcm, order.coded)
+        else:
+            self._stream.playout.finish(order.key)
 
     async def said(self, timeout_s: float = SAYS_AT_MOST_S) -> None:
         """Returns when the agent has said what it has to say, or after `timeout_s`."""
@@ -454,9 +457,8 @@ class Session:
 
     @property
     def _speaks(self) -> bool:
-        if self._server.active_response_id is not None:
-            return True
-        return self._stream is not None and not self._stream.playout.idle
+        heard = self._stream is not None and not self._stream.playout.idle
+        return heard or self._server.active_response_id is not None
 
     # The end
 

@@ -34,12 +34,14 @@ class BoardClient:
 
 
 class BoardSession:
-    """Says hello, echoes, and closes with the code that the text 'close 4001 why' names."""
+    """Says hello, echoes, and closes with the code that the text 'close 4001 why' names; 'long 3'
+    is done after three more turns, and told as long as it is not."""
 
     def __init__(self) -> None:
         self.clients: list[BoardClient] = []
         self.detached: list[BoardClient] = []
         self.heard: list[str] = []
+        self.left = 0
 
     def attach(self, *, extras: bool = False) -> BoardClient:
         client = BoardClient(extras=extras)
@@ -56,8 +58,17 @@ class BoardSession:
         if verb == "close":
             code, _, reason = rest.partition(" ")
             client.close(int(code) if code else None, reason)
-        else:
-            client.push(text)
+            return
+        if verb == "long":
+            self.left = int(rest)
+        client.push(text)
+
+    def go_on(self, client: BoardClient) -> bool:
+        if not self.left:
+            return False
+        client.push(f"{self.left} left")
+        self.left -= 1
+        return True
 
 
 class Board:

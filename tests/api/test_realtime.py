@@ -48,6 +48,15 @@ def test_a_model_opens_a_session(locked: TestClient, board: Board) -> None:
     assert board.plain.detached == board.plain.clients
 
 
+def test_a_long_event_is_done_before_the_next(locked: TestClient) -> None:
+    with locked.websocket_connect(f"{WS}?model=gpt-x", headers=KEY) as websocket:
+        assert websocket.receive_text() == HELLO
+        websocket.send_text("long 2")
+        websocket.send_text("next")
+        told = [websocket.receive_text() for _ in range(4)]
+    assert told == ["long 2", "2 left", "1 left", "next"]
+
+
 def test_a_call_id_attaches_to_the_call_and_wins_over_a_model(
     locked: TestClient, board: Board
 ) -> None:

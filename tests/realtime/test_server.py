@@ -171,6 +171,48 @@ def test_the_buffer_is_bounded(playbook: Any) -> None:
     assert book.error()["code"] == "input_audio_buffer_full"
 
 
+def taken(server: RealtimeServer) -> list[int]:
+    """Seconds of each piece that is pushed."""
+    return [len(order.pcm) // 24_000 for order in server.take() if isinstance(order, PushAudio)]
+
+
+def appended(seconds: int) -> bytes:
+    audio = base64.b64encode(bytes(2 * 24_000 * seconds)).decode()
+    return msgspec.json.encode({"type": "input_audio_buffer.append", "audio": audio})
+
+
+def test_a_long_append_is_taken_in_pieces(playbook: Any) -> None:
+    book = playbook(session=MANUAL)
+    book.server.receive("a", appended(10), 0.0)
+    assert taken(book.server) == [4]
+    assert book.server.go_on("a", 0.0)
+    assert taken(book.server) == [4]
+    assert book.server.go_on("a", 0.0)
+    assert taken(book.server) == [2]
+    assert not book.server.go_on("a", 0.0)
+    assert not taken(book.server)
+    book >> {"type": "input_audio_buffer.commit"}
+    assert "input_audio_buffer.committed" in book.types()
+
+
+def test_what_is_left_of_an_append_comes_before_the_next_event(playbook: Any) -> None:
+    book = playbook(session=MANUAL)
+    book.server.receive("a", appended(10), 0.0)
+    book.say("b", {"type": "input_audio_buffer.clear"})
+    assert taken(book.server) == []
+    book >> {"type": "input_audio_buffer.clear"}
+    pieces = [order for order in book.orders if isinstance(order, PushAudio)]
+    assert [len(order.pcm) // 24_000 for order in pieces] == [4, 4, 2]
+
+
+def test_who_left_appends_no_more(playbook: Any) -> None:
+    book = playbook(session=MANUAL)
+    book.server.receive("a", appended(10), 0.0)
+    book.server.detach("a")
+    assert taken(book.server) == [4]
+    assert not book.server.go_on("a", 0.0)
+
+
 def test_formats_without_a_codec_are_refused(playbook: Any) -> None:
     book = playbook()
     pcmu = {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}

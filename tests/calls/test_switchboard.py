@@ -285,16 +285,22 @@ def test_keys_reach_the_session() -> None:
 # Room
 
 
+async def turns_away(desk: Desk) -> None:
+    """Whoever comes now; those who are there stay."""
+    there = desk.board.live()
+    late = Extension()
+    desk.board.incoming(late)
+    assert late.verbs == ["reject 503"]
+    with pytest.raises(OverloadedError):
+        await desk.board.offer("v=0", None)
+    assert desk.board.live() == there
+
+
 def test_no_room() -> None:
     async def scenario() -> None:
         desk = Desk(webhook=True, limits=Limits(max_calls=1))
-        leg, call_id = await desk.answered()
-        late = Extension()
-        desk.board.incoming(late)
-        assert late.verbs == ["reject 503"]
-        with pytest.raises(OverloadedError):
-            await desk.board.offer("v=0", None)
-        assert [record["id"] for record in desk.board.live()] == [call_id]
+        leg, _ = await desk.answered()
+        await turns_away(desk)
         leg.ends("remote_hangup")
         next_leg, _ = desk.call()
         assert next_leg.verbs == ["ring"]
@@ -307,14 +313,9 @@ def test_no_room() -> None:
 def test_no_time_for_more_calls() -> None:
     async def scenario() -> None:
         desk = Desk(webhook=True)
-        leg, call_id = await desk.answered()
+        leg, _ = await desk.answered()
         desk.is_full = True
-        late = Extension()
-        desk.board.incoming(late)
-        assert late.verbs == ["reject 503"]
-        with pytest.raises(OverloadedError):
-            await desk.board.offer("v=0", None)
-        assert [record["id"] for record in desk.board.live()] == [call_id]
+        await turns_away(desk)
         desk.is_full = False
         next_leg, _ = desk.call()
         assert next_leg.verbs == ["ring"]

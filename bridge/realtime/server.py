@@ -186,7 +186,7 @@ class RealtimeServer:
         Of a long append only the beginning is taken: the owner calls `go_on` for the rest, as soon
         as others have had their turn.
         """
-        while self.go_on(client, now):
+        while self._take_piece(client):
             pass
         event_id: str | None = None
         try:
@@ -201,16 +201,9 @@ class RealtimeServer:
 
     def go_on(self, client: str, now: float) -> bool:
         """Take the next piece of what `client` appended; whether there was one."""
-        if client not in self._appended:
-            return False
-        pcm = next(self._appended[client], None)
-        if pcm is None:
-            del self._appended[client]
-            return False
-        self._turns.audio_received(pcm)
-        self._outbox.put(PushAudio(pcm))
+        more = self._take_piece(client)
         self._watch(now)
-        return True
+        return more
 
     def refuse(self, client: str, event_id: str | None, error: RequestError) -> None:
         """Tell `client` alone that what its event `event_id` asked for is not done."""
@@ -221,7 +214,7 @@ class RealtimeServer:
     def _dispatch(self, client: str, event: AnyClientEvent, now: float) -> None:
         match event:
             case client_events.InputAudioAppend():
-                self._append(client, event.audio, now)
+                self._append(client, event.audio)
             case client_events.SessionUpdate():
                 self._update(_session(event.session))
             case client_events.TranscriptionSessionUpdate():
@@ -271,7 +264,7 @@ class RealtimeServer:
         told = beta.write_session(self.session)
         self._outbox.send(events.transcription_session_updated(told), client)
 
-    def _append(self, client: str, audio: str, now: float) -> None:
+    def _append(self, client: str, audio: str) -> None:
         if self._on_call:
             # A client that streams would otherwise get fifty errors a second.
             if not self._told_append.get(client):
@@ -280,7 +273,16 @@ class RealtimeServer:
             return
         self._turns.check_room()
         self._appended[client] = self._formats.append(audio, self._config)
-        self.go_on(client, now)
+        self._take_piece(client)
+
+    def _take_piece(self, client: str) -> bool:
+        pcm = next(self._appended.get(client, iter(())), None)
+        if pcm is None:
+            self._appended.pop(client, None)
+            return False
+        self._turns.audio_received(pcm)
+        self._outbox.put(PushAudio(pcm))
+        return True
 
     def _create_response(self, event: client_events.ResponseCreate) -> None:
         if self._config.type == "transcription":

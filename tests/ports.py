@@ -33,6 +33,7 @@ def free_port() -> int:
 
 def media_ports(count: int) -> range:
     """The first is even. In turn, so that what still comes for a call is soon nobody's."""
+    assert count < RTP_PORTS
     _, base, turn = _media_block()
     begin = turn[0] if turn[0] + count < RTP_PORTS else 0
     turn[0] = begin + count + count % 2

@@ -8,7 +8,8 @@ log = logging.getLogger(__name__)
 
 HIGH = 0.7
 """Of a core. Calls begin at any time, and the work of a second is not spread evenly."""
-LOW = 0.55
+LOW = 0.4
+"""What is left out meanwhile was a third of it."""
 EASED = 0.9
 """Of the most that media may take: there is room again."""
 

@@ -52,7 +52,8 @@ registrations = Gauge(
     "bridge_registrations", "1 for the state each trunk's registration is in", ["trunk", "state"]
 )
 load_high = Gauge(
-    "bridge_load_high", "1 while so little time is left that the model hears 40 ms at once, not 20"
+    "bridge_load_high",
+    "1 while so little time is left that a model hears up to 100 ms at once, not 20",
 )
 media_load = Gauge("bridge_media_load", "Share of the last second that the media of all calls took")
 opus_sparing = Gauge(

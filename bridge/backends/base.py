@@ -33,6 +33,8 @@ class Capabilities:
     """Begins the response to a turn itself, and tells by ResponseBegun."""
     times_turns: bool = False
     """Tells by TurnTimed what the caller waited for."""
+    patient: bool = False
+    """While there is little time, a caller may come 100 ms at a time in the midst of speech."""
     max_input_tokens: int = 28_672
     """Of one request; older items are left out by the session's `truncation`."""
 

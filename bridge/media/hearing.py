@@ -11,6 +11,7 @@ from bridge.audio.g711 import Octets, alaw_decode, ulaw_decode
 from bridge.audio.goertzel import ToneDetector
 from bridge.audio.resample import ResamplerBank
 from bridge.media.inbound import G711Inbound
+from bridge.media.lumps import LOUD
 from bridge.media.stream import AudioStream
 
 G711_RATE = 8000
@@ -83,9 +84,10 @@ class G711Hearing:
         if self._listening:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
-        for stream, frame, coded in zip(streams, heard, frames, strict=True):
+        loud = (decoded.max(axis=1) > LOUD).tolist()
+        for place, stream in enumerate(streams):
             # A view kept by one session would keep the frames of all calls alive.
-            stream.deliver(frame.copy(), coded)
+            stream.deliver(heard[place].copy(), frames[place], loud=loud[place])
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float

@@ -13,6 +13,7 @@ from bridge.media.dialler import Dialler
 from bridge.media.flood import RateCap
 from bridge.media.inbound import G711Inbound, inbound_for
 from bridge.media.keys import KeyFilter, Source
+from bridge.media.lumps import Lumps
 from bridge.media.outbound import OpusTerms
 from bridge.media.playout import Playout
 from bridge.media.taps import Tap
@@ -80,7 +81,8 @@ class AudioStream:
     """Audio of one call between its wire and its session.
 
     `on_frame` gets 24 kHz mono frames of 480 samples, 50 a second from the first packet on; a tick
-    brings none while a late packet is waited for, and then more than one. What was lost is
+    brings none while a late packet is waited for, and then more than one; with `lumps` some come as
+    one. What was lost is
     concealed, silence stands for what never came. `held` sends silence and hears silence; the
     playout stands still meanwhile, and while digits are sent.
     """
@@ -114,6 +116,8 @@ class AudioStream:
         self.playout = Playout()
         self.held = self.closed = False
         self.on_frame: Callable[[Pcm], None] | None = None
+        self.lumps: Lumps | None = None
+        """Gathers what `on_frame` gets; None: it gets each frame."""
         self.on_digit: Callable[[str], None] | None = None
         self.on_changed: Callable[[AudioStream], None] | None = None
         """For the media plane: another codec or payload type."""
@@ -266,6 +270,8 @@ class AudioStream:
         if telephone_event_rate != self._dtmf.clock_rate:
             self._dtmf = DtmfReceiver(telephone_event_rate)
         if codec != self.codec:
+            for held in () if self.lumps is None else self.lumps.take():
+                self._tell(*held)
             self._change_codec(codec)
         self.codec = codec
         self.payload_type = payload_type
@@ -276,12 +282,19 @@ class AudioStream:
 
     # For the media plane
 
-    def deliver(self, frame: Pcm, coded: bytes | None = None) -> None:
+    def deliver(self, frame: Pcm, coded: bytes | None = None, *, loud: bool | None = None) -> None:
         """20 ms of the caller. It is kept: the plane leaves it alone from now on."""
         if self.closed:
             return
         if self.tap is not None:
             self.tap.say(frame)
+        if self.lumps is None:
+            self._tell(frame, coded)
+            return
+        for told in self.lumps.push(frame, coded, loud=loud):
+            self._tell(*told)
+
+    def _tell(self, frame: Pcm, coded: bytes | None) -> None:
         if coded is not None and self.on_coded is not None:
             self.on_coded(coded, self.codec.name)
         if self.on_frame is not None:
@@ -356,7 +369,7 @@ class AudioStream:
         if self.packets_sent:
             self.wire.send_rtcp(self._compound(ReceiverReport(self.ssrc), Bye((self.ssrc,))))
         self.inbound.close()
-        self.on_frame = self.on_coded = self.on_digit = None
+        self.on_frame = self.on_coded = self.on_digit = self.lumps = None
 
     @property
     def reported(self) -> bool:

@@ -25,6 +25,10 @@ class Diversion:
         self._to: Hearer | None = None
         self._speaking = self._diverted = False
 
+    @property
+    def active(self) -> bool:
+        return self._to is not None
+
     def begin(self, to: Hearer) -> None:
         """Of a caller who is speaking, too."""
         self._to = to

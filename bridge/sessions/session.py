@@ -19,11 +19,13 @@ from bridge.backends import base
 from bridge.backends.tools import ToolServer
 from bridge.errors import BridgeError, RequestError
 from bridge.ids import ResponseId, SessionId
+from bridge.media.lumps import Lumps
 from bridge.media.stream import AudioStream
 from bridge.realtime import outputs as wanted
 from bridge.realtime.options import CALL_TOOLS
 from bridge.realtime.server import Policy, RealtimeServer
 from bridge.realtime.session_config import SessionConfig
+from bridge.sessions.alarm import Alarm
 from bridge.sessions.barge_in import BargeIns
 from bridge.sessions.call_tools import CallTools
 from bridge.sessions.cleaning import Cleaning
@@ -89,8 +91,7 @@ class Session:
             server = self._server
             self._follower.follow(lambda: server.items)
         self._tools = Tools(self._open_tools, listed=self._listed_tools, ran=self._tool_ran)
-        self._timer: asyncio.Handle | None = None
-        self._timer_due: float | None = None
+        self._alarm = Alarm(self._loop)
         self._line = Line()
         self._times_turns = backend.capabilities.times_turns
         self._asides = 0
@@ -135,10 +136,12 @@ class Session:
         """
         if self._stream is not None and self._stream is not stream:
             self._stream.on_frame = self._stream.on_coded = self._stream.playout.on_read = None
+            self._stream.lumps = None
             self._silence()
             self._carry_out()
         self._stream = stream
         stream.on_frame = self._from_caller
+        stream.lumps = Lumps(self._is_patient)
         stream.playout.on_started = self._playback_started
         stream.playout.on_finished = self._playback_finished
         stream.on_coded = base.coded_to(self._backend)
@@ -200,6 +203,12 @@ class Session:
         self._server.audio_received(words, now)
         self._backend.push_audio(voice)
         self._diversion.hear(voice)
+
+    def _is_patient(self) -> bool:
+        """Nobody here needs the caller's frames one by one, and no client commits them."""
+        alone = self._cleaning.idle and not self._diversion.active
+        commits = self.config.turn_detection is None
+        return alone and not commits and self._backend.capabilities.patient
 
     def digits_collected(self, digits: str) -> None:
         """One item of the caller's for all of them, and its answer."""
@@ -392,20 +401,10 @@ class Session:
                     self._perform(output)
         finally:
             self._carrying = False
-        self._set_timer()
+        self._alarm.set(None if self._closed else self._server.next_timer(), self._time_passed)
         self._hang_up_if_said()
 
-    def _set_timer(self) -> None:
-        due = None if self._closed else self._server.next_timer()
-        if due == self._timer_due:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_due = due
-        self._timer = None if due is None else self._loop.call_at(due, self._time_passed)
-
     def _time_passed(self) -> None:
-        self._timer = self._timer_due = None
         self._server.handle_timer(self._loop.time())
         self._carry_out()
 
@@ -484,9 +483,9 @@ class Session:
         self._last_word.take_back()
         self.finish(reason)
         self._closed = True
-        self._set_timer()
+        self._alarm.stop()
         if self._stream is not None:
-            self._stream.on_frame = self._stream.on_coded = None
+            self._stream.on_frame = self._stream.on_coded = self._stream.lumps = None
             playout = self._stream.playout
             playout.on_started = playout.on_finished = playout.on_read = None
         self._clients.close(NORMAL, reason)

@@ -76,6 +76,7 @@ class UpstreamBackend:
             turn_detection=self._talk.dialect.turn_detection,
             transcribes=True,
             answers_turns=self._talk.dialect.answers_turns,
+            patient=new_ear is None,
         )
         self._channel: Channel | None = None
         self._successor: Channel | None = None

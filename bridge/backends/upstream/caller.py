@@ -16,8 +16,8 @@ IDLE_MS = 1_500
 G711_RATE = 8_000
 VOICE_PEAK = 800  # about -32 dBFS
 QUIET_MS = 100
-UNHEARD_FRAMES = 25
-"""Half a second, which is kept in any case."""
+UNHEARD = MODEL_RATE // 2
+"""Samples, which are kept in any case."""
 UNTRIMMED = MODEL_RATE // 5
 """Samples more before it is looked for what is too old."""
 NOTICED_MS = 600
@@ -80,7 +80,7 @@ class CallerAudio:
         self._kept += size
         self._end += size
         self._unheard.append(pcm)
-        if len(self._unheard) >= UNHEARD_FRAMES:
+        if self._end - self._heard_end >= UNHEARD:
             self._listen()
         if self._kept >= self._room:
             self._trim()

@@ -7,7 +7,6 @@ from typing import Any
 
 from bridge.backends import base
 from bridge.backends.upstream import events
-from bridge.backends.upstream.appends import Appends
 from bridge.backends.upstream.caller import NOTICED_MS, Coder
 from bridge.backends.upstream.events import Event, Fault
 from bridge.backends.upstream.exchange import Exchange
@@ -48,7 +47,6 @@ class Channel:
         )
         self._sync = SessionSync(talk.settings, talk.dialect, talk.refused)
         self._coder = Coder(format_name(talk.settings, talk.dialect))
-        self._appends = Appends(self._coder, self._link.send_audio)
         self._mirror = Mirror(talk.dialect)
         self._responses = Responses(talk, self._mirror, self._coder, self._send)
         self._configured = False
@@ -157,8 +155,8 @@ class Channel:
         position_ms = talk.heard_ms if talk.speech_from_ms is None else talk.speech_from_ms
         self._offset_ms, pcm = talk.caller.since(position_ms)
         for begin in range(0, len(pcm), PIECE):
-            self._appends.push(pcm[begin : begin + PIECE])
-        self._appends.flush()
+            piece = pcm[begin : begin + PIECE]
+            self._link.send_audio(self._coder.encode(piece), len(piece))
         talk.caller.holding = talk.speech_from_ms is not None or talk.turn_detection is None
         self._responses.live = True
         self.live_since = self._loop.time()
@@ -181,7 +179,8 @@ class Channel:
     def push(self, pcm: base.Pcm, coded: tuple[bytes, str] | None = None) -> None:
         """`coded`: the same as octets of G.711, and by which law."""
         if self.live:
-            self._appends.push(pcm, coded)
+            audio = None if coded is None else self._coder.relay(*coded)
+            self._link.send_audio(audio or self._coder.encode(pcm), len(pcm))
 
     def ask(self, exchange: Exchange) -> None:
         self._responses.ask(exchange)
@@ -218,7 +217,6 @@ class Channel:
         self._send(*self._mirror.create(item))
 
     def _send(self, *messages: Message) -> None:
-        self._appends.flush()
         for message in messages:
             self._link.send(message)
 

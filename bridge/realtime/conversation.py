@@ -12,22 +12,25 @@ from bridge.realtime.errors import (
 from bridge.realtime.input_buffer import SAMPLES_PER_MS
 from bridge.realtime.items import Item, Part
 from bridge.realtime.outputs import Pcm
+from bridge.realtime.sound import Sound
 
 MAX_ITEMS = 10_000
 MAX_SIZE = 64 * 1024 * 1024  # characters that clients may add: some four images of the largest size
 
 
 class Conversation:
-    """Audio beyond `kept_audio_s` is forgotten, that of the oldest item first; words stay."""
+    """Audio beyond `kept_audio_s` is forgotten, that of the oldest item first; words stay. What the
+    model says is kept for clients only, `has_clients` from the first one on."""
 
     def __init__(self, *, conversation_id: str, kept_audio_s: float) -> None:
         self.id = conversation_id
+        self.has_clients = False
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
         self._sizes: dict[str, int] = {}
         self._audio: dict[int, Part] = {}
-        self._audio_bytes = 0
-        self._audio_limit = int(kept_audio_s * 1000) * SAMPLES_PER_MS * 2
+        self._kept_samples = 0
+        self._most_samples = int(kept_audio_s * 1000) * SAMPLES_PER_MS
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
@@ -110,11 +113,11 @@ class Conversation:
         """More sound of the message in progress."""
         if part.cut:
             return
-        if part.samples == 0 and item.id in self._items:
-            part.audio = bytearray()
+        if part.samples == 0 and self.has_clients and item.id in self._items:
+            part.audio = Sound()
         if part.audio is not None:
-            part.audio += pcm.tobytes()
-            self._keep(part, 2 * len(pcm))
+            part.audio.add(pcm)
+            self._keep(part, len(pcm))
         part.samples += len(pcm)
 
     def truncate(self, item: Item, audio_ms: int) -> int:
@@ -132,18 +135,16 @@ class Conversation:
         part.samples = min(part.samples, end_ms * SAMPLES_PER_MS)
         part.cut = True
         if part.audio is not None:
-            surplus = max(0, len(part.audio) - 2 * part.samples)
-            del part.audio[len(part.audio) - surplus :]
-            self._audio_bytes -= surplus
+            self._kept_samples -= part.audio.cut(part.samples)
         return end_ms
 
     def _keep(self, part: Part, grown: int) -> None:
         self._audio[id(part)] = part
-        self._audio_bytes += grown
-        while self._audio_bytes > self._audio_limit:
+        self._kept_samples += grown
+        while self._kept_samples > self._most_samples:
             self._forget(next(iter(self._audio.values())))
 
     def _forget(self, part: Part) -> None:
-        if self._audio.pop(id(part), None) is not None:
-            self._audio_bytes -= len(part.audio or b"")
+        if self._audio.pop(id(part), None) is not None and part.audio is not None:
+            self._kept_samples -= len(part.audio)
         part.audio = None

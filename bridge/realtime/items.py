@@ -28,6 +28,7 @@ from bridge.realtime.fields import (
 )
 from bridge.realtime.input_buffer import SAMPLES_PER_MS
 from bridge.realtime.outputs import Pcm
+from bridge.realtime.sound import Sound
 
 # Speech hardly exceeds it: a bound for text that the model wrote ahead of its sound.
 CHARACTERS_PER_SECOND = 30
@@ -106,7 +107,7 @@ class Part:
     words: Words | None = None
     image: dict[str, Any] | None = None
     samples: int = 0
-    audio: bytearray | None = None
+    audio: Sound | None = None
     cut: bool = False
     """Truncated: what the model still says of it is nobody's words."""
 
@@ -123,7 +124,7 @@ class Part:
         # agents-realtime throws on a user's audio without the key transcript.
         part: dict[str, Any] = {"type": self.type, "transcript": text}
         if audio and self.audio:
-            part["audio"] = pybase64.b64encode(self.audio).decode("ascii")
+            part["audio"] = pybase64.b64encode(self.audio.pcm.data).decode("ascii")
         return part
 
 
@@ -188,8 +189,7 @@ _STATEFUL = ("message", "function_call", "function_call_output")
 
 
 def user_audio(item_id: ItemId, pcm: Pcm) -> Item:
-    part = Part("input_audio", samples=len(pcm), audio=bytearray(pcm.tobytes()))
-    return Item(item_id, "message", {"role": "user"}, [part])
+    return Item(item_id, "message", {"role": "user"}, [_heard(pcm.copy())])
 
 
 def user_text(item_id: ItemId, text: str) -> Item:
@@ -362,7 +362,13 @@ def _parse_audio(found: Mapping[str, Any], path: str, decode: Decode) -> Part:
     if not isinstance(found["audio"], str):
         as_text(found["audio"], f"{path}.audio")
     pcm = decode(found["audio"], f"{path}.audio")
-    return Part("input_audio", words, samples=len(pcm), audio=bytearray(pcm.tobytes()))
+    return _heard(pcm, words)
+
+
+def _heard(pcm: Pcm, words: Words | None = None) -> Part:
+    sound = Sound()
+    sound.add(pcm)
+    return Part("input_audio", words, samples=len(pcm), audio=sound)
 
 
 def _parse_image(found: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -171,6 +171,7 @@ class RealtimeServer:
         `extras`: it asked for the events that are not OpenAI's.
         """
         self._told_append[client] = False
+        self._conversation.has_clients = True
         if extras:
             self._extras.add(client)
         self._outbox.send(events.session_created(self.session), client)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from bridge.ids import ItemId
 from bridge.realtime import server_events as events
 from bridge.realtime.conversation import Conversation
@@ -121,14 +119,12 @@ class Turns:
     def add(self, item: Item, after: str | None = None) -> None:
         """Put a complete item into the conversation; untold audio in it is transcribed."""
         found = item.part("input_audio")
-        untold = b""
-        if found is not None and found[1].words is None:
-            # Taken before the conversation may forget it.
-            untold = bytes(found[1].audio or b"")
+        # Taken before the conversation may forget it.
+        untold = found[1].audio if found is not None and found[1].words is None else None
         previous = self._conversation.add(item, after)
         self._announce(item, previous)
         if untold:
-            self._outbox.put(Transcribe(item.id, np.frombuffer(untold, np.int16)))
+            self._outbox.put(Transcribe(item.id, untold.pcm))
 
     def transcript_delta(self, item_id: str, delta: str, logprobs: Logprobs) -> None:
         if self._transcribing and (found := self._audio_of(item_id)) is not None:

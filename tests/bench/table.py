@@ -132,7 +132,8 @@ def results(
         "talk spurt may begin in another phase. "
         "*Full loop* is from sending the first packet of a spurt to the arrival of the first "
         "packet of the answer. *KiB per call* is over what the server had after its first calls; "
-        "with a model up to 10 s of what it said are kept, 48 KB each.",
+        "for calls with a client, as those of browsers here, up to 10 s of what the model said are "
+        "kept, 48 KB each.",
         markdown(rows),
     ]
     extra = [*ratios(rows), *notes]

@@ -1,13 +1,16 @@
 """Editing the conversation: what goes in where, what comes back, what is forgotten."""
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bridge.realtime.outputs import StartResponse, Transcribe
-from bridge.realtime.server import Policy
+from bridge.ids import SessionId
+from bridge.realtime.outputs import Play, Send, StartResponse, Transcribe
+from bridge.realtime.server import Policy, RealtimeServer
+from bridge.realtime.session_config import SessionConfig
 
 TRANSCRIBING = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
 
@@ -245,3 +248,41 @@ def test_the_conversation_is_bounded(playbook: Any) -> None:
     book >> {"type": "conversation.item.delete", "item_id": "item_0"}
     book >> create({**message(), "content": [image]})
     assert len(book.types()) == 3
+
+
+def test_what_the_model_said_is_kept_from_the_first_client_on() -> None:
+    server = RealtimeServer(
+        session_id=SessionId("sess_1"),
+        config=SessionConfig.create({"type": "realtime"}),
+        on_call=True,
+        expires_at=1_800_000_000,
+        now=0.0,
+    )
+
+    def says() -> str:
+        server.create_response(0.0)
+        (order,) = [each for each in server.take() if isinstance(each, StartResponse)]
+        server.audio_delta(order.response_id, np.full(2_400, 1_000, np.int16))
+        server.response_finished(order.response_id, None, {}, 0.0)
+        (play,) = [each for each in server.take() if isinstance(each, Play)]
+        return play.key
+
+    def kept(item_id: str) -> bytes | None:
+        retrieve = {"type": "conversation.item.retrieve", "item_id": item_id}
+        server.receive("a", json.dumps(retrieve), 0.0)
+        (sent,) = [each for each in server.take() if isinstance(each, Send)]
+        audio = sent.event["item"]["content"][0].get("audio")
+        return None if audio is None else base64.b64decode(audio)
+
+    before = says()
+    server.attach("a", 0.0)
+    server.take()
+    after = says()
+    assert kept(before) is None
+    assert kept(after) == np.full(2_400, 1_000, np.int16).tobytes()
+    # Who comes back finds what was said meanwhile.
+    server.detach("a")
+    meanwhile = says()
+    server.attach("a", 0.0)
+    server.take()
+    assert kept(meanwhile) is not None

@@ -140,7 +140,7 @@ class Coder:
     def decode(self, data: bytes) -> Pcm:
         """An even number of bytes, if it is PCM."""
         if self._laws is None:
-            return np.frombuffer(data, "<i2").astype(np.int16)
+            return np.frombuffer(data, np.int16)
         return self._up.process(self._laws[0](np.frombuffer(data, np.uint8)))
 
     def kept(self, data: bytes) -> tuple[bytes, str] | None:

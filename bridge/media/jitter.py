@@ -105,7 +105,14 @@ class JitterBuffer:
 
     def put(self, ssrc: int, sequence_number: int, payload: bytes) -> None:
         """As `push`, of a packet that was taken apart already."""
-        self._insert(ssrc, sequence_number, (payload, self._duration(payload)))
+        entry = payload, self._duration(payload)
+        if sequence_number != self._expected or ssrc != self.ssrc or self._queue:
+            self._insert(ssrc, sequence_number, entry)
+            return
+        self._candidate = None
+        self._heard = self._tick
+        self._queue[sequence_number] = entry
+        self._queued += entry[1]
 
     def skip(self, packet: RtpPacket) -> None:
         """A packet that takes a sequence number and brings no audio: a telephone event, comfort

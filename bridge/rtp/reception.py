@@ -47,7 +47,9 @@ class Reception:
         """False for a packet whose number jumps beyond dropout and misorder: the second one in a
         row restarts the count. `timestamp` None (telephone events, whose timestamp stands still)
         leaves the jitter alone."""
-        if not self._advance(sequence_number):
+        if sequence_number == self._max_sequence + 1 and self._received:
+            self._max_sequence = sequence_number
+        elif not self._advance(sequence_number):
             return False
         self._received += 1
         if timestamp is not None:

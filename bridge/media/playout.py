@@ -89,7 +89,7 @@ class Playout:
         self._tracks: dict[str, _Track] = {}
         self._flowing = False  # the frame before was read from a key
         self._broken = False  # and after it something was missing
-        self._edge: Pcm = NOTHING  # the end of the frame before, as long as nothing followed it
+        self._last: Pcm = NOTHING  # the frame before, as long as nothing followed it
         self._prebuffer = MODEL_FRAME
         self._waited = 0
         self._calm = 0
@@ -129,6 +129,30 @@ class Playout:
         A frame that an unfinished key cannot fill yet is held back whole: a late frame is one
         gap, half a frame followed by a late one is two.
         """
+        frame = self._go_on(samples)
+        return self._read(samples) if frame is None else frame
+
+    def _go_on(self, samples: int) -> Pcm | None:
+        """As `read`, in the midst of what a key says, which is nearly always."""
+        if not self._flowing or self.paused or self._verbatim is not None or not self._queue:
+            return None
+        key, pcm, _ = self._queue[0]
+        begin, end = self._offset, self._offset + samples
+        if pcm is None or end >= len(pcm) or not key or self._when_silent is not None:
+            return None
+        track = self._tracks[key]
+        if not track.read:
+            return None
+        track.read += samples
+        self._queued -= samples
+        self._offset = end
+        frame = pcm[begin:end]
+        self._flow(frame)
+        if self.on_read is not None:
+            self.on_read(frame)
+        return frame
+
+    def _read(self, samples: int) -> Pcm | None:
         started: list[str] = []
         finished: list[str] = []
         flows = self._queue and not self.paused
@@ -182,7 +206,7 @@ class Playout:
         """After `clear`: call `then` in the read whose packet is the last with any sound of what
         was said before, of its fade or in a filter's memory; at once if that has gone out."""
         self._when_silent = None
-        if len(self._edge):
+        if len(self._last):
             self._when_silent = then
         else:
             then()
@@ -240,22 +264,25 @@ class Playout:
                 self.stats.underruns += 1
                 self._prebuffer = min(self._prebuffer + MODEL_FRAME, MAX_PREBUFFER)
                 self._calm = 0
-        edge, self._edge = self._edge, NOTHING
+        edge, self._last = self._last[-FADE:], NOTHING
         return faded(edge, samples) if clicks(edge) else None
 
     def _join(self, frame: Pcm) -> Pcm:
         if not self._flowing:
-            edge = self._edge
+            edge = self._last[-FADE:]
             if (self._broken and clicks(frame[:1])) or clicks(edge):
                 frame = risen(frame, edge, FADE)
             self._flowing, self._broken = True, False
             self._waited = 0
+        self._flow(frame)
+        return frame
+
+    def _flow(self, frame: Pcm) -> None:
         self._calm += 1
         if self._calm >= CALM_FRAMES:
             self._calm = 0
             self._prebuffer = max(MODEL_FRAME, self._prebuffer - MODEL_FRAME)
-        self._edge = frame[-FADE:]
-        return frame
+        self._last = frame
 
     def _next(self, samples: int, started: list[str], finished: list[str]) -> Pcm | None:
         if self._must_wait(samples):

@@ -85,9 +85,9 @@ class G711Hearing:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
         loud = (decoded.max(axis=1) > LOUD).tolist()
-        for place, stream in enumerate(streams):
+        for stream, frame, coded, is_loud in zip(streams, heard, frames, loud, strict=True):
             # A view kept by one session would keep the frames of all calls alive.
-            stream.deliver(heard[place].copy(), frames[place], loud=loud[place])
+            stream.deliver(frame.copy(), coded, loud=is_loud)
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float

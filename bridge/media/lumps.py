@@ -23,7 +23,8 @@ Told = tuple[Pcm, bytes | None]
 
 
 class Lumps:
-    """Of one stream; `allowed` is asked while the load is high."""
+    """Of one stream; `allowed` is asked before a frame is kept for others, and before several are
+    told as one."""
 
     def __init__(self, allowed: Callable[[], bool], load: Load = LOAD) -> None:
         self._allowed = allowed
@@ -42,10 +43,13 @@ class Lumps:
         else:
             return ((frame, coded),)
         self._held.append((frame, coded))
+        whole = len(self._held) >= size
+        if not whole and len(self._held) > 1:
+            return ()
         if not self._allowed():
             held, self._held = self._held, []
             return held
-        return self.take() if len(self._held) >= size else ()
+        return self.take() if whole else ()
 
     def _size(self, loud: bool) -> int:  # noqa: FBT001
         """How many frames may go together."""

@@ -90,6 +90,8 @@ class AudioStream:
     on_coded: Callable[[bytes, str], None] | None = None
     """What `on_frame` gets next as octets of G.711, and "PCMU" or "PCMA"; not called where the wire
     carries something else."""
+    lumps: Lumps | None = None
+    """Gathers what `on_frame` gets; None: it gets each frame."""
 
     def __init__(
         self,
@@ -116,8 +118,6 @@ class AudioStream:
         self.playout = Playout()
         self.held = self.closed = False
         self.on_frame: Callable[[Pcm], None] | None = None
-        self.lumps: Lumps | None = None
-        """Gathers what `on_frame` gets; None: it gets each frame."""
         self.on_digit: Callable[[str], None] | None = None
         self.on_changed: Callable[[AudioStream], None] | None = None
         """For the media plane: another codec or payload type."""

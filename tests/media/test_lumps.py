@@ -62,19 +62,18 @@ Frames = st.lists(st.tuples(st.sampled_from((VOICE, SILENCE)), st.booleans(), st
 def test_nothing_is_lost_or_moved_and_none_waits_for_more_than_four(
     frames: list[tuple[int, bool, bool]],
 ) -> None:
-    load, allowed = Load(), True
-    lumps = Lumps(lambda: allowed, load)
+    load, allowed = Load(), [False]
+    lumps = Lumps(lambda: allowed[0], load)
     came, octets, waiting = [], b"", 0
-    for number, (level, busy, allowed) in enumerate(frames):
-        load.high = busy
+    for number, (level, load.high, allowed[0]) in enumerate(frames):
         told = lumps.push(frame(number), bytes([number % 256]), loud=level == VOICE)
         waiting += 1
         if told:
-            came += [level for pcm, _ in told for level in pcm[::MODEL_FRAME].tolist()]
+            came += [first for pcm, _ in told for first in pcm[::MODEL_FRAME].tolist()]
             octets += b"".join(coded or b"" for _, coded in told)
             waiting = 0
         assert waiting < LUMP
-        assert waiting == 0 or (busy and allowed)
+        assert waiting == 0 or load.high
     assert came == list(range(len(frames) - waiting))
     assert octets == bytes(number % 256 for number in came)
 

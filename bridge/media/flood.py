@@ -13,7 +13,9 @@ class RateCap:
 
     def admits(self, now: float) -> bool:
         """One more packet."""
-        left = min(BURST, self._left + (now - self._at) * PACKETS_PER_S)
+        left = self._left + (now - self._at) * PACKETS_PER_S
+        if left > BURST:
+            left = BURST
         self._at = now
         if left < 1.0:
             self._left = left

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
 
 from bridge import metrics
 from bridge.ids import new_id
@@ -16,6 +18,8 @@ MAX_BYTES = 4 * 1024 * 1024
 NORMAL = 1000
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Client(Protocol):
@@ -101,6 +105,11 @@ class Clients:
 
     def discard(self, client: Client) -> None:
         self._by_id.pop(client.id, None)
+
+    def tell(self, event: Mapping[str, Any], *, to: str | None = None) -> None:
+        """As `push`; without clients it costs nothing."""
+        if self._by_id:
+            self.push(_encode(event).decode(), to=to)
 
     def push(self, text: str, *, to: str | None = None) -> None:
         if to is None:

@@ -12,8 +12,6 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, assert_never
 
-import msgspec
-
 from bridge import metrics
 from bridge.backends import base
 from bridge.backends.tools import ToolServer
@@ -51,8 +49,6 @@ from bridge.sessions.wire_audio import g711
 log = logging.getLogger(__name__)
 
 SAYS_AT_MOST_S = 60.0
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Session:
@@ -411,7 +407,7 @@ class Session:
     def _perform(self, output: wanted.Output) -> None:
         match output:
             case wanted.Send(event, to):
-                self._clients.push(_encode(event).decode(), to=to)
+                self._clients.tell(event, to=to)
                 if to is None and self._follower is not None:
                     self._follower.told(event)
             case wanted.Play() | wanted.FinishPlay():

@@ -16,7 +16,7 @@ IDLE_MS = 1_500
 G711_RATE = 8_000
 VOICE_PEAK = 800  # about -32 dBFS
 QUIET_MS = 100
-UNHEARD = MODEL_RATE // 2
+UNHEARD = MODEL_RATE
 """Samples, which are kept in any case."""
 UNTRIMMED = MODEL_RATE // 5
 """Samples more before it is looked for what is too old."""

@@ -5,6 +5,8 @@ import numpy as np
 from bridge.realtime.outputs import Pcm
 
 NOTHING: Pcm = np.empty(0, np.int16)
+MANY = 500
+"""Pieces that each cost more than the samples of a tiny one."""
 
 
 class Sound:
@@ -20,6 +22,8 @@ class Sound:
 
     def add(self, pcm: Pcm) -> None:
         """Whoever gives `pcm` leaves it alone from now on."""
+        if len(self._pieces) >= MANY:
+            self._pieces = [self.pcm]
         self._pieces.append(pcm)
         self._samples += len(pcm)
 

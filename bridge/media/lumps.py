@@ -33,6 +33,10 @@ class Lumps:
         self._quiet = ENDED  # frames since the last loud one
         self._voiced = BEGUN  # frames since the voice began
 
+    def __len__(self) -> int:
+        """Frames that wait."""
+        return len(self._held)
+
     def push(self, frame: Pcm, coded: bytes | None, *, loud: bool | None) -> Sequence[Told]:
         """What is to be told now, if anything. `coded`: the same as octets; `loud`: None if that
         is still to be found out."""

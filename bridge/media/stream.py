@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bridge.audio.codecs import Codec
-from bridge.audio.frames import Pcm
+from bridge.audio.frames import FRAME_MS, Pcm
 from bridge.errors import RtpError
 from bridge.media.comfort import ComfortNoise
 from bridge.media.dialler import Dialler
@@ -82,9 +82,8 @@ class AudioStream:
 
     `on_frame` gets 24 kHz mono frames of 480 samples, 50 a second from the first packet on; a tick
     brings none while a late packet is waited for, and then more than one; with `lumps` some come as
-    one. What was lost is
-    concealed, silence stands for what never came. `held` sends silence and hears silence; the
-    playout stands still meanwhile, and while digits are sent.
+    one. What was lost is concealed, silence stands for what never came. `held` sends silence and
+    hears silence; the playout stands still meanwhile, and while digits are sent.
     """
 
     on_coded: Callable[[bytes, str], None] | None = None
@@ -279,6 +278,11 @@ class AudioStream:
         self.ptime_ms = ptime_ms
         if self.on_changed is not None:
             self.on_changed(self)
+
+    @property
+    def gathered_ms(self) -> int:
+        """What was heard and waits in `lumps`."""
+        return 0 if self.lumps is None else len(self.lumps) * FRAME_MS
 
     # For the media plane
 

@@ -31,10 +31,11 @@ class BargeIns:
         """Of the caller, on the way to the model."""
         self._heard += samples
 
-    def speech_started(self, audio_ms: int, prefix_ms: int) -> None:
-        """The model's ear says so, on the clock of all that it heard; `prefix_ms` are before it."""
+    def speech_started(self, audio_ms: int, prefix_ms: int, *, waiting_ms: int = 0) -> None:
+        """The model's ear says so, on the clock of all that it heard; `prefix_ms` are before it,
+        `waiting_ms` came since and were not told to it."""
         self._told_at = self._clock()
-        ago_ms = self._heard / SAMPLES_PER_MS - audio_ms - prefix_ms
+        ago_ms = self._heard / SAMPLES_PER_MS + waiting_ms - audio_ms - prefix_ms
         self._onset_at = self._told_at - max(0.0, ago_ms) / 1000
 
     def paused(self, playout: Playout) -> None:

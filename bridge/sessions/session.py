@@ -329,7 +329,11 @@ class Session:
                     self._line.turn_ended(self._loop.time())
                 detection = self.config.turn_detection
                 if isinstance(event, base.SpeechStarted) and detection is not None:
-                    self._barge_ins.speech_started(event.audio_ms, detection.prefix_padding_ms)
+                    self._barge_ins.speech_started(
+                        event.audio_ms,
+                        detection.prefix_padding_ms,
+                        waiting_ms=0 if self._stream is None else self._stream.gathered_ms,
+                    )
                 answer = not self._backend.capabilities.answers_turns
                 heard(self._server, event, self._loop.time(), answer=answer)
             case _:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge import metrics
-from bridge.backends.base import HoldPlayout, SpeechStarted
+from bridge.backends.base import Capabilities, HoldPlayout, SpeechStarted
+from bridge.load import LOAD
 from tests import virtual
-from tests.backends.puppet import tone
+from tests.backends.puppet import Puppet, tone
 from tests.sessions.stage import Stage, total
 
 PREFIX_MS = 300
@@ -42,6 +43,29 @@ def test_from_the_decision_and_from_the_voice_to_the_last_old_packet() -> None:
         assert 13 <= record["decision_ms"] < 36
         assert round(record["onset_ms"] - record["decision_ms"]) == 160
         assert total(metrics.barge_ins) == cuts + 1
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
+def test_what_waits_for_more_was_heard_all_the_same() -> None:
+    async def scenario() -> None:
+        stage = await Stage(model=Puppet(capabilities=Capabilities(patient=True))).open()
+        told = Told(stage)
+        LOAD.high = True
+        try:
+            for _ in range(48):
+                stage.stream.deliver(tone(20))
+            assert stage.stream.gathered_ms > 0
+            assert stage.model.heard_samples == (960 - stage.stream.gathered_ms) * 24
+            stage.agent_says(ms=2000, done=False)
+            stage.play(700)
+            stage.model.emits(SpeechStarted(960 - 160 - PREFIX_MS))
+        finally:
+            LOAD.forget()
+        stage.play(40)
+        (record,) = told.records
+        assert round(record["onset_ms"] - record["decision_ms"]) == 160
         await stage.session.close()
 
     virtual.run(scenario())

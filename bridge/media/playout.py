@@ -134,11 +134,13 @@ class Playout:
 
     def _go_on(self, samples: int) -> Pcm | None:
         """As `read`, in the midst of what a key says, which is nearly always."""
-        if not self._flowing or self.paused or self._verbatim is not None or not self._queue:
+        if not self._flowing or self.paused or self._looped or not self._queue:
+            return None
+        if self._verbatim is not None or self._when_silent is not None:
             return None
         key, pcm, _ = self._queue[0]
         begin, end = self._offset, self._offset + samples
-        if pcm is None or end >= len(pcm) or not key or self._when_silent is not None:
+        if pcm is None or end >= len(pcm):
             return None
         track = self._tracks[key]
         if not track.read:

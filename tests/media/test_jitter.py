@@ -365,3 +365,36 @@ def test_never_reorders_never_blocks(start: int, fates: list[tuple[str, int]]) -
         entitled = len(heard) - jitter.stats.merged + math.ceil(made_up / FRAME)
         assert passed - 3 <= entitled <= passed + 1
         assert jitter.delay_ms <= 300
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.sampled_from((1, 1, 1, 1, 2)), st.integers(-3, 5)), max_size=3),
+            st.integers(0, 3),
+        ),
+        max_size=40,
+    )
+)
+def test_a_packet_that_was_expected_goes_in_like_any_other(
+    ticks: list[tuple[list[tuple[int, int]], int]],
+) -> None:
+    """`put` leaves all as `_insert` would."""
+    short, long = JitterBuffer(8000), JitterBuffer(8000)
+    now, sequence = 100.0, 65_530
+    for arrivals, late in ticks:
+        for ssrc, ahead in arrivals:
+            number, payload = (sequence + ahead) & 0xFFFF, bytes([sequence % 250]) * FRAME
+            short.put(ssrc, number, payload)
+            long._insert(ssrc, number, (payload, FRAME))
+        sequence += 1
+        now += 0.02 * (1 + (late == 3))
+        for jitter in (short, long):
+            jitter.advance(now)
+        while True:
+            came = short.pop(), long.pop()
+            assert came[0] == came[1]
+            if came[0] is None:
+                break
+        assert vars(short) | {"stats": None} == vars(long) | {"stats": None}
+        assert short.stats == long.stats

@@ -114,3 +114,17 @@ def test_last_sender_report_and_the_delay_since() -> None:
     block = reception.report_block(2.5)
     assert block.last_sr == 0x22223333
     assert block.delay_since_last_sr == 98304
+
+
+@given(st.lists(st.tuples(st.integers(-3, 4), st.integers(0, 4000))))
+def test_the_next_number_counts_like_any_other(packets: list[tuple[int, int]]) -> None:
+    """`received` leaves all as `_advance` would."""
+    short, long = Reception(8000), Reception(8000)
+    number = 65_530
+    for step, timestamp in packets:
+        number = (number + step) & 0xFFFF
+        short.received(number, timestamp, 1.0)
+        if long._advance(number):
+            long._received += 1
+            long._measure(timestamp, 1.0)
+        assert vars(short) == vars(long)

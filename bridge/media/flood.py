@@ -13,9 +13,7 @@ class RateCap:
 
     def admits(self, now: float) -> bool:
         """One more packet."""
-        left = self._left + (now - self._at) * PACKETS_PER_S
-        if left > BURST:
-            left = BURST
+        left = min(BURST, self._left + (now - self._at) * PACKETS_PER_S)
         self._at = now
         if left < 1.0:
             self._left = left

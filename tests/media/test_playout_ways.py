@@ -4,15 +4,7 @@ import numpy as np
 from hypothesis import given, settings, strategies as st
 
 from bridge.audio.frames import Pcm
-from bridge.media.playout import Playout
-
-
-def logged() -> tuple[Playout, list[str]]:
-    playout = Playout()
-    log: list[str] = []
-    playout.on_started = lambda key: log.append(f"started {key}")
-    playout.on_finished = lambda key: log.append(f"finished {key}")
-    return playout, log
+from tests.media.test_playout import recorded
 
 
 @settings(deadline=None, max_examples=300)
@@ -31,7 +23,7 @@ def logged() -> tuple[Playout, list[str]]:
 def test_the_way_past_is_no_other_way(steps: list[tuple[str, str, int]]) -> None:
     """`_go_on` leaves all as `_read` would."""
     rng = np.random.default_rng(1)
-    both = [logged(), logged()]
+    both = [recorded(), recorded()]
     told: list[list[Pcm]] = [[], []]
     for (playout, _), frames in zip(both, told, strict=True):
         playout.on_read = frames.append

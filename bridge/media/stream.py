@@ -269,8 +269,7 @@ class AudioStream:
         if telephone_event_rate != self._dtmf.clock_rate:
             self._dtmf = DtmfReceiver(telephone_event_rate)
         if codec != self.codec:
-            for held in () if self.lumps is None else self.lumps.take():
-                self._tell(*held)
+            self.flush()
             self._change_codec(codec)
         self.codec = codec
         self.payload_type = payload_type
@@ -283,6 +282,11 @@ class AudioStream:
     def gathered_ms(self) -> int:
         """What was heard and waits in `lumps`."""
         return 0 if self.lumps is None else len(self.lumps) * FRAME_MS
+
+    def flush(self) -> None:
+        """Tell what waits in `lumps`, before what must come after it."""
+        for held in () if self.lumps is None else self.lumps.take():
+            self._tell(*held)
 
     # For the media plane
 

@@ -173,6 +173,8 @@ class Session:
     def receive(self, client: Client, text: str | bytes) -> None:
         if self._closed:
             return
+        if self._stream is not None:
+            self._stream.flush()
         self._server.receive(client.id, text, self._loop.time())
         self._carry_out()
 
@@ -202,9 +204,8 @@ class Session:
 
     def _is_patient(self) -> bool:
         """Nobody here needs the caller's frames one by one, and no client commits them."""
-        alone = self._cleaning.idle and not self._diversion.active
-        commits = self.config.turn_detection is None
-        return alone and not commits and self._backend.capabilities.patient
+        at_once = self._diversion.active or self.config.turn_detection is None
+        return not at_once and self._cleaning.idle and self._backend.capabilities.patient
 
     def digits_collected(self, digits: str) -> None:
         """One item of the caller's for all of them, and its answer."""

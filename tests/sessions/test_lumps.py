@@ -62,6 +62,23 @@ def test_clients_who_commit_themselves_have_every_frame_there() -> None:
     virtual.run(scenario())
 
 
+def test_what_waits_is_heard_before_what_a_client_says() -> None:
+    async def scenario() -> None:
+        stage = await Stage(model=Counts(PATIENT)).open()
+        LOAD.high = True
+        try:
+            for _ in range(48):
+                stage.stream.deliver(VOICE)
+            assert stage.model.heard_samples < 48 * 480
+            stage.session.receive(stage.channel, '{"type": "input_audio_buffer.clear"}')
+            assert stage.model.heard_samples == 48 * 480
+        finally:
+            LOAD.forget()
+        await stage.session.close()
+
+    virtual.run(scenario())
+
+
 def test_whose_voice_is_recorded_here_is_heard_frame_by_frame() -> None:
     class Taker:
         frames = 0

@@ -2,11 +2,11 @@
 
 The far end of this direction is a model, not an ear, so nothing waits in order to be smooth: each
 20 ms of the clock entitles to 20 ms of audio, what is there goes out at once, what is missing may
-be up to HOLD_MS late, and only then is it replaced. A late packet that was replaced by silence for
-want of anything else is still heard; the delay this leaves behind is a queue that outlasts its
-tick, and so is what a sender with a fast clock brings. A queue longer than the network lately
-proved to need is shortened: `surplus` gives a packet to be merged with the one before it, when it
-is quiet or when there is no waiting for that.
+be up to HOLD_MS late, and only then is it replaced. What comes a little before its time does not
+wait either: the clock is put on. A late packet that was replaced by silence for want of anything
+else is still heard; the delay this leaves behind is a queue that outlasts its tick. A queue longer
+than the network lately proved to need is shortened: `surplus` gives a packet to be merged with the
+one before it, when it is quiet or when there is no waiting for that.
 
 Order comes from sequence numbers alone. Timestamps jump at a sender's whim, stand still in
 telephone events and run on in silence suppression; the clock already knows how long a gap was.
@@ -20,6 +20,8 @@ from bridge.rtp.packet import RtpPacket
 
 HOLD_MS = 40  # two packets: what reordering on a live path spans, and the ear does not notice
 HOLD_FRAMES = HOLD_MS // FRAME_MS
+EARLY = 0.25  # of a frame: who would have to wait for less is early, and the clock is put on
+REST_FRAMES = 10  # between two of those: what a burst brings is not early
 PATIENCE = 3  # frames replaced in a row after which a pause is a pause and holds nothing up
 JITTER_FRAMES = 5  # a longer gap was an outage or silence suppression, not jitter
 TARGET_FRAMES = 3  # most delay kept against jitter beyond HOLD_MS
@@ -89,6 +91,8 @@ class JitterBuffer:
         self._candidate: tuple[int, int, tuple[bytes, int]] | None = None
         self._epoch: float | None = None
         self._tick = self._heard = self._resumed = -1
+        self._moved = -REST_FRAMES
+        self._came = False  # since `advance`, the next packet, when nothing waited
         self._owed = 0
         self._starved = 0
         self._muted = False
@@ -111,6 +115,7 @@ class JitterBuffer:
             return
         self._candidate = None
         self._heard = self._tick
+        self._came = True
         self._queue[sequence_number] = entry
         self._queued += entry[1]
 
@@ -125,7 +130,12 @@ class JitterBuffer:
             return
         if self._epoch is None:
             self._epoch = now
-        tick = int((now - self._epoch) * FRAMES_PER_SECOND + 0.5)
+        frames = (now - self._epoch) * FRAMES_PER_SECOND
+        tick = int(frames + 0.5)
+        came, self._came = self._came, False
+        if came and tick == self._tick and self._may_be_early(frames):
+            self._epoch -= (tick + 1 - EARLY - frames) / FRAMES_PER_SECOND
+            self._moved = tick = tick + 1
         steps = tick - self._tick
         if steps <= 0:
             return
@@ -267,6 +277,11 @@ class JitterBuffer:
             self.stats.duplicates += 1
 
     # The clock
+
+    def _may_be_early(self, frames: float) -> bool:
+        """Whether the packet that has come, and is all there is, goes out before its time."""
+        near = frames - self._tick >= EARLY and self._tick >= self._moved + REST_FRAMES
+        return near and not self._owed and not self._starved and len(self._queue) == 1
 
     def _shorten(self) -> None:
         wanted = self._owed + self._target

@@ -60,9 +60,15 @@ def test_what_a_standstill_leaves_behind_does_not_count_for_words_before_it() ->
     assert 100 <= call.line_ms(2.5) <= 120
 
 
-def test_sound_that_is_early_for_its_turn_waits_for_that() -> None:
+def test_sound_that_is_early_since_the_first_was_late_does_not_wait() -> None:
     first_late = {1.0: 0} | on_time(195, since=1, late_s=-0.015)
-    assert 5 <= Call().hear(first_late).line_ms(3.0) <= 20
+    assert Call().hear(first_late).line_ms(3.0) == 0
+
+
+def test_sound_that_a_burst_brings_before_its_turn_waits_for_that() -> None:
+    burst = {1.0 + n * 1e-6: n for n in range(2)}
+    call = Call().hear(burst | on_time(195, since=2, late_s=-0.02))
+    assert 5 <= call.line_ms(1.4) <= 20
 
 
 def test_of_a_call_without_a_packet_nothing_waits() -> None:

@@ -117,6 +117,16 @@ class SourceLatch:
             return self._control or self._remote_control
         return _beside(self.source)
 
+    def goes_on(self, data: bytes, source: Endpoint) -> bool:
+        """As `admits`, of what nearly all is: from a source that is believed already. False: it may
+        still be admitted."""
+        if len(data) < HEADER_LENGTH or not self._locked or source != self.source:
+            return False
+        if data[0] >> 6 != 2 or 192 <= data[1] <= 223:
+            return False
+        self._last = data
+        return True
+
     def admits(self, data: bytes, source: Endpoint, now: float) -> bool:
         """Whether this datagram is RTP of the call; may latch on to its source."""
         if len(data) < HEADER_LENGTH or data[0] >> 6 != 2 or is_rtcp(data):

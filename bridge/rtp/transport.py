@@ -120,26 +120,26 @@ class RtpSocket:
 
     def send(self, data: bytes) -> None:
         """Never blocks, never raises: a packet that cannot go is counted."""
+        if self._direct is not None:
+            try:
+                self._direct.send(data)
+            except OSError as error:
+                # By ICMP it is that of a packet before; this one has not gone, and may by the
+                # other.
+                self.stats.refused += error.errno == errno.ECONNREFUSED
+            else:
+                self.stats.sent += 1
+                return
         destination = self._latch.source
         if destination is None or self._closed:
             self.stats.no_destination += 1
             return
         try:
-            if self._direct is None or not self._sent(data, self._direct):
-                self._rtp.sendto(data, destination)
+            self._rtp.sendto(data, destination)
         except OSError as error:
             self._count(error)
         else:
             self.stats.sent += 1
-
-    def _sent(self, data: bytes, direct: socket.socket) -> bool:
-        try:
-            direct.send(data)
-        except OSError as error:
-            # By ICMP it is that of a packet before; this one has not gone, and may by the other.
-            self.stats.refused += error.errno == errno.ECONNREFUSED
-            return False
-        return True
 
     def send_rtcp(self, data: bytes) -> None:
         """As `send`."""
@@ -172,7 +172,12 @@ class RtpSocket:
             if error.errno not in _BUSY:
                 self._count(error)
             return False
-        self._take(data, peer, now)
+        if len(data) > DATAGRAM_SIZE or not self._latch.goes_on(data, peer):
+            self._take(data, peer, now)
+            return True
+        self.stats.received += 1
+        if self.on_rtp is not None:
+            self.on_rtp(data, now)
         return True
 
     def _take(self, data: bytes, source: Endpoint, now: float) -> None:

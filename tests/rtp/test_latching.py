@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import given, strategies as st
 
 from bridge.rtp.latching import MAX_CANDIDATES, Endpoint, SourceLatch
 from bridge.rtp.packet import RtpPacket
@@ -306,3 +307,24 @@ def test_who_had_the_port_before_is_believed_at_the_sdp_address_only() -> None:
     assert not any(send(latch, SAME_IP, 50))
     assert latch.admits(rtp(0), SDP, 1.0)
     assert latch.ssrc == (1).to_bytes(4, "big")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((SDP, SAME_IP, STRANGER)), st.binary(max_size=16)), max_size=8
+    ),
+    st.sampled_from((SDP, SAME_IP, STRANGER)),
+    st.binary(max_size=16) | st.sampled_from((rtp(1), rtcp(), b"\x80\xc8" + bytes(12))),
+)
+def test_the_way_past_admits_what_would_be_admitted(
+    before: list[tuple[Endpoint, bytes]], source: Endpoint, data: bytes
+) -> None:
+    short, long = latch_to(), latch_to()
+    for latch in (short, long):
+        send(latch, SAME_IP, 7)
+        for other, each in before:
+            latch.admits(each, other, 1.0)
+    assert not short.goes_on(data, source) or long.admits(data, source, 2.0)
+    assert (short.source, short.ssrc) == (long.source, long.ssrc)
+    assert short.goes_on(rtp(9, 5), SAME_IP)
+    assert short.ssrc == rtp(9, 5)[8:12]

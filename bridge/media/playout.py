@@ -129,22 +129,21 @@ class Playout:
         A frame that an unfinished key cannot fill yet is held back whole: a late frame is one
         gap, half a frame followed by a late one is two.
         """
-        frame = self._go_on(samples)
-        return self._read(samples) if frame is None else frame
-
-    def _go_on(self, samples: int) -> Pcm | None:
-        """As `read`, in the midst of what a key says, which is nearly always."""
-        if not self._flowing or self.paused or self._looped or not self._queue:
-            return None
         if self._verbatim is not None or self._when_silent is not None:
+            return self._read(samples)
+        # In the midst of silence, or of what a key says, which is nearly always, there is less to
+        # look at.
+        if not self._queue and not self._flowing and self._last is NOTHING:
             return None
+        if not self._flowing or self.paused or self._looped or not self._queue:
+            return self._read(samples)
         key, pcm, _ = self._queue[0]
         begin, end = self._offset, self._offset + samples
         if pcm is None or end >= len(pcm):
-            return None
+            return self._read(samples)
         track = self._tracks[key]
         if not track.read:
-            return None
+            return self._read(samples)
         track.read += samples
         self._queued -= samples
         self._offset = end

@@ -21,7 +21,7 @@ from tests.media.test_playout import recorded
     )
 )
 def test_the_way_past_is_no_other_way(steps: list[tuple[str, str, int]]) -> None:
-    """`_go_on` leaves all as `_read` would."""
+    """`read` leaves all as `_read` would."""
     rng = np.random.default_rng(1)
     both = [recorded(), recorded()]
     told: list[list[Pcm]] = [[], []]

@@ -117,36 +117,25 @@ class G711Lane:
 
     def _send(self, octets: bytes) -> None:
         size = _PACKET.itemsize
-        apart = self._apart(octets)
+        packings = self._packings
         for row, stream in self.streams.items():
             if stream.closed:
                 continue
-            if row in apart:
-                for packet in apart[row]:
-                    stream.send(packet)
-                continue
-            stream.packets_sent += 1
-            stream.octets_sent += G711_FRAME
-            stream.wire.send(octets[row * size : (row + 1) * size])
+            packet = octets[row * size : (row + 1) * size]
+            if row in packings:
+                for each in self._pack(row, packings[row], packet):
+                    stream.send(each)
+            elif stream.dialler is None:
+                stream.packets_sent += 1
+                stream.octets_sent += G711_FRAME
+                stream.wire.send(packet)
+            else:
+                _, _, number, timestamp, _ = HEADER.unpack_from(packet)
+                stream.send(stream.event_packet(number, timestamp) or packet)
 
-    def _apart(self, octets: bytes) -> dict[int, list[bytes]]:
-        """By row: what is sent instead of its packet of 20 ms audio."""
-        apart: dict[int, list[bytes]] = {}
-        for row, packing in self._packings.items():
-            apart[row] = self._pack(row, packing, octets)
-        for row, stream in self.streams.items():
-            if stream.dialler is not None and row not in apart:
-                packet = self._packets[row]
-                event = stream.event_packet(
-                    int(packet["sequence_number"]), int(packet["timestamp"])
-                )
-                if event is not None:
-                    apart[row] = [event]
-        return apart
-
-    def _pack(self, row: int, packing: Packing, octets: bytes) -> list[bytes]:
+    def _pack(self, row: int, packing: Packing, packet: bytes) -> list[bytes]:
+        """What is sent instead of a packet of 20 ms audio."""
         stream = self.streams[row]
-        packet = octets[row * _PACKET.itemsize : (row + 1) * _PACKET.itemsize]
         _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
         rest: list[bytes] = []
         if stream.sends_event:

@@ -91,6 +91,7 @@ class MediaClock:
         self._behind = 0
         self._awaits_packets = False
         self._hearing: asyncio.Handle | None = None
+        self._reads = self._has_heard = False
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
@@ -154,12 +155,24 @@ class MediaClock:
             self._hearing = None
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._poller.poll(loop.time()) > MANY_DATAGRAMS:
+        now = loop.time()
+        self._reads = True
+        try:
+            flooded = self._poller.poll(now) > MANY_DATAGRAMS
+        finally:
+            self._reads = False
+        if flooded:
             # Until the next slot.
             self._await_packets(loop, wanted=False)
+        elif self._has_heard:
+            self._plane.hear(now)
+        self._has_heard = False
 
     def _heard(self) -> None:
-        if self._hearing is None and self._loop is not None:
+        if self._reads:
+            # Not in another turn of the loop, which costs as much again.
+            self._has_heard = True
+        elif self._hearing is None and self._loop is not None:
             self._hearing = self._loop.call_soon(self._hear, self._loop)
 
     def _hear(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,9 +6,10 @@ import logging
 
 log = logging.getLogger(__name__)
 
-HIGH = 0.7
-"""Of a core. Calls begin at any time, and the work of a second is not spread evenly."""
-LOW = 0.4
+HIGH = 0.5
+"""Of a core. Calls begin at any time, the work of a second is not spread evenly, and beyond a half
+it is waited for more and more."""
+LOW = 0.3
 """What is left out meanwhile was a third of it."""
 EASED = 0.9
 """Of the most that media may take: there is room again."""

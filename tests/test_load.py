@@ -1,10 +1,10 @@
 from bridge.load import Load
 
 
-def test_load_is_high_above_seven_tenths_until_it_is_well_below() -> None:
+def test_load_is_high_above_a_half_until_it_is_well_below() -> None:
     load = Load()
     told = []
-    for share in (0.1, 0.7, 0.71, 0.65, 0.41, 0.4, 0.6):
+    for share in (0.1, 0.5, 0.51, 0.45, 0.31, 0.3, 0.45):
         load.judge(share)
         told.append(load.high)
     assert told == [False, False, True, True, True, False, False]

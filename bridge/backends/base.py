@@ -291,6 +291,9 @@ def greeting_instructions(greeting: str) -> str:
 class HearsCoded(Protocol):
     """A backend that can pass the caller's G.711 on as it is."""
 
+    wants_coded: bool
+    """Whether its model takes any."""
+
     def coded(self, octets: bytes, law: str, /) -> None:
         """What the next `push_audio` brings, as the wire carried it; `law` is "PCMU" or "PCMA"."""
         ...
@@ -298,7 +301,9 @@ class HearsCoded(Protocol):
 
 def coded_to(backend: Backend) -> Callable[[bytes, str], None] | None:
     """Where the caller's G.711 is wanted as it is."""
-    return backend.coded if isinstance(backend, HearsCoded) else None
+    if not isinstance(backend, HearsCoded) or not backend.wants_coded:
+        return None
+    return backend.coded
 
 
 @runtime_checkable

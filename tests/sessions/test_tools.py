@@ -132,6 +132,8 @@ def test_closing_leaves_nothing_open() -> None:
 
 
 class Listener(Puppet):
+    wants_coded = True
+
     def __init__(self) -> None:
         super().__init__()
         self.peaks: list[int] = []

@@ -24,11 +24,12 @@ from bridge.backends.base import (
 )
 from bridge.backends.upstream import farewell
 from bridge.backends.upstream.beat import Beat
-from bridge.backends.upstream.caller import SAMPLES_PER_MS
+from bridge.backends.upstream.caller import SAMPLES_PER_MS, WIRE_NAMES
 from bridge.backends.upstream.channel import Channel
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear, NewEar
 from bridge.backends.upstream.exchange import MAX_RESUMED, Exchange
+from bridge.backends.upstream.session import format_name
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.backends.upstream.talk import Talk
 from bridge.errors import BackendError, BridgeError
@@ -90,6 +91,7 @@ class UpstreamBackend:
         self._comforted_at = 0.0
         self._given_up = False
         self._coded: tuple[bytes, str] | None = None
+        self.wants_coded = format_name(settings, self._talk.dialect) in WIRE_NAMES
 
     @property
     def capabilities(self) -> Capabilities:

@@ -387,7 +387,7 @@ class SipLeg:
             return
         if stream.last_received_at is None:
             self._find("in", self.media.why_unheard(waited_s))
-        elif stream.remote_fraction_lost >= one_way.DEAF:
+        elif stream.feedback.fraction_lost >= one_way.DEAF:
             self._find("out", one_way.not_heard(self.media.source))
 
     def _find(self, direction: str, text: str) -> None:

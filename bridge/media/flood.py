@@ -3,20 +3,27 @@
 PACKETS_PER_S = 200.0  # twice 10 ms packets
 BURST = 400.0  # 4 s of those, which a stall of ours or of the network brings at once
 
+CALM = 100.0  # left: who has sent no more than this in excess lately
+
 
 class RateCap:
-    __slots__ = ("_at", "_left")
+    __slots__ = ("at", "left")
 
     def __init__(self) -> None:
-        self._at = 0.0
-        self._left = BURST
+        self.at = 0.0
+        self.left = BURST
 
     def admits(self, now: float) -> bool:
         """One more packet."""
-        left = min(BURST, self._left + (now - self._at) * PACKETS_PER_S)
-        self._at = now
+        left = min(BURST, self.left + (now - self.at) * PACKETS_PER_S)
+        self.at = now
         if left < 1.0:
-            self._left = left
+            self.left = left
             return False
-        self._left = left - 1.0
+        self.left = left - 1.0
         return True
+
+    def went_on(self, packets: int, at: float) -> None:
+        """So many were admitted without asking, the last at `at`, at a pace far below the cap."""
+        left = min(BURST, self.left + (at - self.at) * PACKETS_PER_S - packets)
+        self.left, self.at = left, at

@@ -1,9 +1,9 @@
 """What G.711 callers say: all who were heard in a slot are decoded and resampled at once."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridge.audio.codecs import PCMA
 from bridge.audio.frames import MODEL_RATE, Pcm, samples_per_frame
@@ -12,17 +12,34 @@ from bridge.audio.goertzel import ToneDetector
 from bridge.audio.resample import ResamplerBank
 from bridge.media.inbound import G711Inbound
 from bridge.media.lumps import LOUD
+from bridge.media.steady import PACKET, Index, SteadyRows
 from bridge.media.stream import AudioStream
+from bridge.rtp.packet import HEADER_LENGTH
 
 G711_RATE = 8000
 G711_FRAME = samples_per_frame(G711_RATE)
 CHUNK = 64  # rows added at a time
+MANY = 40
+"""Streams, from which on it pays to look at what comes together: a quarter of them in a slot."""
+
+_OTHER = bytes(PACKET)
+"""Stands for a packet of another length: no RTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """As many frames of each: octets, shape (streams, frames, G711_FRAME)."""
+
+    streams: list[AudioStream]
+    rows: list[int]
+    octets: Octets
 
 
 class G711Hearing:
     """A row of resampler state and law for each stream; freed rows are used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, many: int = MANY) -> None:
+        self._many = many
         self._rows: dict[AudioStream, int] = {}
         self._free: list[int] = []
         self._alaw = np.zeros(0, np.bool_)
@@ -30,11 +47,15 @@ class G711Hearing:
         self._listening: set[int] = set()  # rows whose keys come as tones, if at all
         self._tones = ToneDetector(G711_RATE)
         self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
+        self._steady = SteadyRows()
+        self._next: list[AudioStream] = []  # of the steady ones, to whom a packet came
+        self._went_on: list[_Group] = []
 
     def add(self, stream: AudioStream) -> None:
         if not self._free:
             have = len(self._alaw)
             self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
+            self._steady.reserve(have + CHUNK)
             self._free = list(range(have + CHUNK - 1, have - 1, -1))
         row = self._rows[stream] = self._free.pop()
         self._up.reset(row)
@@ -51,43 +72,107 @@ class G711Hearing:
             self._tones.reset(row)
 
     def remove(self, stream: AudioStream) -> None:
+        stream.unsettle()
+        if len(self._rows) == self._many:
+            for each in self._rows:
+                each.unsettle()
         row = self._rows.pop(stream)
         self._take_law(row, alaw=False)
         self._listening.discard(row)
         self._free.append(row)
         self._free.sort(reverse=True)
 
-    def receive(self, streams: Iterable[AudioStream], now: float) -> None:
-        """The frames due of each to its session."""
-        heard: list[tuple[AudioStream, list[bytes]]] = []
-        for stream in streams:
-            inbound = stream.inbound
-            assert isinstance(inbound, G711Inbound)
-            frames = inbound.pull(now)
-            if frames:
-                stream.heard = True
-                if stream.held:
-                    frames = [inbound.silence] * len(frames)
-                heard.append((stream, frames))
-        place = 0
-        while heard:
-            self._hear([stream for stream, _ in heard], [frames[place] for _, frames in heard], now)
-            place += 1
-            heard = [(stream, frames) for stream, frames in heard if len(frames) > place]
+    @property
+    def waits(self) -> bool:
+        """Whether a packet came to a steady stream."""
+        return bool(self._next)
 
-    def _hear(self, streams: list[AudioStream], frames: list[bytes], now: float) -> None:
+    def go_on(self, now: float) -> bool:
+        """Take what came to steady streams and is no more than was expected; whether there was any.
+        Where it is something else, the stream is steady no more and says that it has arrived."""
+        arrived = self._next.copy()
+        self._next.clear()
+        groups: dict[int, tuple[list[AudioStream], list[bytes]]] = {}
+        for stream in arrived:
+            waiting = stream.waiting
+            if stream.held or stream.last_received_at != now:
+                stream.unsettle()
+            elif waiting:
+                streams, packets = groups.setdefault(len(waiting), ([], []))
+                streams.append(stream)
+                packets += waiting
+        self._went_on = [self._look(*group, now) for group in groups.values()]
+        return bool(groups)
+
+    def _look(self, streams: list[AudioStream], packets: list[bytes], now: float) -> _Group:
+        if set(map(len, packets)) != {PACKET}:
+            packets = [packet if len(packet) == PACKET else _OTHER for packet in packets]
+        octets = np.frombuffer(b"".join(packets), np.uint8).reshape(len(streams), -1, PACKET)
+        rows = [stream.row for stream in streams]
+        good = self._steady.go_on(np.array(rows, np.intp), octets, now)
+        if not good.all():
+            for place in np.flatnonzero(~good).tolist():
+                streams[place].unsettle()
+            places = np.flatnonzero(good).tolist()
+            streams, rows = [streams[at] for at in places], [rows[at] for at in places]
+            octets = octets[good]
+        for stream in streams:
+            stream.waiting.clear()
+            stream.arrived = False
+            stream.heard = True
+        return _Group(streams, rows, octets[:, :, HEADER_LENGTH:])
+
+    def receive(self, streams: Iterable[AudioStream], now: float) -> None:
+        """The frames due of each to its session, and what `go_on` took."""
+        groups, self._went_on = self._went_on, []
+        others: dict[int, tuple[list[AudioStream], list[bytes]]] = {}
+        for stream in streams:
+            frames = self._pull(stream, now)
+            if frames:
+                some, octets = others.setdefault(len(frames), ([], []))
+                some.append(stream)
+                octets += frames
+        for number, (some, octets) in others.items():
+            joined = np.frombuffer(b"".join(octets), np.uint8).reshape(-1, number, G711_FRAME)
+            groups.append(_Group(some, [self._rows[stream] for stream in some], joined))
+        place = 0
+        while groups := [group for group in groups if group.octets.shape[1] > place]:
+            self._hear(
+                [stream for group in groups for stream in group.streams],
+                [row for group in groups for row in group.rows],
+                np.concatenate([group.octets[:, place] for group in groups]),
+                now,
+            )
+            place += 1
+
+    def _pull(self, stream: AudioStream, now: float) -> list[bytes]:
+        stream.unsettle()
+        inbound = stream.inbound
+        assert isinstance(inbound, G711Inbound)
+        frames = inbound.pull(now)
+        if not frames:
+            return frames
+        stream.heard = True
+        if stream.held:
+            return [inbound.silence] * len(frames)
+        if len(self._rows) >= self._many:
+            stream.settle(self._steady, self._rows[stream], self._next.append)
+        return frames
+
+    def _hear(
+        self, streams: list[AudioStream], rows: list[int], octets: Octets, now: float
+    ) -> None:
         """One frame of each."""
-        octets = np.frombuffer(b"".join(frames), np.uint8).reshape(-1, G711_FRAME)
-        rows = [self._rows[stream] for stream in streams]
         index = np.array(rows, np.intp)
         decoded = self._decode(index, octets)
         if self._listening:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
         loud = (decoded.max(axis=1) > LOUD).tolist()
-        for stream, frame, coded, is_loud in zip(streams, heard, frames, loud, strict=True):
+        for place, (stream, is_loud) in enumerate(zip(streams, loud, strict=True)):
+            coded = octets[place].tobytes() if stream.on_coded is not None else None
             # A view kept by one session would keep the frames of all calls alive.
-            stream.deliver(frame.copy(), coded, loud=is_loud)
+            stream.deliver(heard[place].copy(), coded, loud=is_loud)
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float
@@ -105,7 +190,7 @@ class G711Hearing:
         self._alaw_rows += alaw - int(self._alaw[row])
         self._alaw[row] = alaw
 
-    def _decode(self, rows: NDArray[np.intp], octets: Octets) -> Pcm:
+    def _decode(self, rows: Index, octets: Octets) -> Pcm:
         pcm = ulaw_decode(octets)
         if self._alaw_rows:
             alaw = self._alaw[rows]

@@ -65,6 +65,15 @@ class G711Inbound:
                 self._split(octets, frames)
         return frames
 
+    @property
+    def steady(self) -> bool:
+        """No gap is being mended and nothing is left over."""
+        return not self._rest and not self._plc.active
+
+    def went_on(self, recent: list[bytes]) -> None:
+        """Others were given, the last of them these."""
+        self._recent += recent
+
     def change(self, codec: Codec) -> Callable[[bytes], bytes]:
         """Read the other law from now on; what waits is recoded. Gives the function that does so,
         for packets of the old law that are still under way."""

@@ -14,6 +14,7 @@ telephone events and run on in silence suppression; the clock already knows how 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.audio.frames import FRAME_MS, FRAMES_PER_SECOND
 from bridge.rtp.packet import RtpPacket
@@ -59,6 +60,24 @@ class JitterStats:
     restarts: int = 0
     """The sender began anew: another SSRC, or a jump of its sequence numbers."""
     starved: int = 0
+
+
+class Order(NamedTuple):
+    """Of a stream from which nothing waits."""
+
+    expected: int
+    """The next sequence number."""
+    tick: int
+    """Frames since `epoch`."""
+    epoch: float
+    heard: int
+    """The tick in which a packet came."""
+    resumed: int
+    """The tick after a standstill of ours."""
+    owed: int
+    """Clock units that are due and have not come."""
+    calm: int
+    """Frames without a gap, also beyond those after which the target shrinks."""
 
 
 class JitterBuffer:
@@ -187,6 +206,28 @@ class JitterBuffer:
         payload, _ = self._leave()
         self.stats.merged += 1
         return payload
+
+    @property
+    def steady(self) -> Order | None:
+        """None if anything waits or is given up, or the last packet was not of one frame."""
+        if self._epoch is None or self._packet != self._frame or not 0 <= self._owed <= self._hold:
+            return None
+        if self._queue or self._starved or self._fresh or self._muted or self._candidate:
+            return None
+        if self.hurried or self._rushing or self._over:
+            return None
+        moments = self._tick, self._epoch, self._heard, self._resumed
+        return Order(self._expected, *moments, self._owed, self._calm)
+
+    def went_on(self, order: Order) -> int:
+        """Packets of one frame were put and popped since it was `steady`, and this has come of it;
+        how many."""
+        packets = (order.expected - self._expected) & 0xFFFF
+        self._expected, self._tick, self._epoch, self._heard, *_ = order
+        self._resumed, self._owed, calm = order[4:]
+        shrunk, self._calm = divmod(calm, CALM_FRAMES)
+        self._target = max(0, self._target - shrunk * self._frame)
+        return packets
 
     @property
     def pauses(self) -> bool:

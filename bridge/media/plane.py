@@ -14,7 +14,7 @@ import numpy as np
 
 from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME
 from bridge.media.comfort import ComfortNoise
-from bridge.media.hearing import G711Hearing
+from bridge.media.hearing import MANY, G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
 from bridge.media.lane import MARKER, G711Lane
 from bridge.media.outbound import Outbound, outbound_for
@@ -68,8 +68,8 @@ class _SingleRow:
         self._speaking = frame is not None
         self._sequence_number = (self._sequence_number + 1) & 0xFFFF
         if not self._sequence_number % FRAMES_PER_SECOND:
-            lost = max(stream.remote_fraction_lost, self._lately_lost())
-            self._outbound.expect_loss(lost, told=stream.reported)
+            lost = max(stream.feedback.fraction_lost, self._lately_lost())
+            self._outbound.expect_loss(lost, told=stream.feedback.told is not None)
         self.timestamp += self._outbound.step * (1 + missed)
         self.timestamp &= 0xFFFF_FFFF
         event = stream.event_packet(self._sequence_number, self.timestamp)
@@ -127,8 +127,9 @@ class _Phase:
 class MediaPlane:
     """Every stream of the process. `slot` is called 200 times a second, or `tick` 50 times."""
 
-    def __init__(self, *, comfort: ComfortNoise | None = None) -> None:
-        """`comfort`: what calls hear while the model has nothing to say."""
+    def __init__(self, *, comfort: ComfortNoise | None = None, many: int = MANY) -> None:
+        """`comfort`: what calls hear while the model has nothing to say. `many`: calls from which
+        on those whose packets come in order are looked at together."""
         self._comfort = comfort
         self.on_busy: Callable[[], None] | None = None
         """Called when the first stream has come."""
@@ -136,7 +137,7 @@ class MediaPlane:
         """Called when a packet has come to a stream from which none waited."""
         self._phases = [_Phase() for _ in range(PHASES)]
         self._phase_of: dict[AudioStream, _Phase] = {}
-        self._hearing = G711Hearing()
+        self._hearing = G711Hearing(many)
         self._arrived: list[AudioStream] = []
         self._reports = Schedule[AudioStream]()
         self._number = 0
@@ -214,12 +215,14 @@ class MediaPlane:
     def _receive(self, phase: _Phase, now: float) -> None:
         # A call of which nothing came is asked once in 20 ms what stands in for it.
         silent = [each for each in phase.streams if not each.heard and not each.arrived]
-        if silent or self._arrived:
+        if silent or self._arrived or self._hearing.waits:
             self._hear(now, silent)
         for stream in phase.streams:
             stream.heard = False
 
     def _hear(self, now: float, silent: Iterable[AudioStream]) -> None:
+        # First: who is not steady any more has arrived.
+        steady = self._hearing.go_on(now)
         due, self._arrived = self._arrived, []
         due += silent
         batched: list[AudioStream] = []
@@ -233,7 +236,7 @@ class MediaPlane:
                 batched.append(stream)
             else:
                 row.receive(now)
-        if batched:
+        if batched or steady:
             self._hearing.receive(batched, now)
 
     def _report(self, number: int, now: float) -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.media.quality import estimated_mos
-from bridge.media.stream import AudioStream, StreamStats
+from bridge.media.stats import StreamStats
+from bridge.media.stream import AudioStream
 
 PACKET_MS = 20.0
 FAR_END_BUFFER_MS = 40.0  # what phones mostly hold; they do not tell

@@ -2,28 +2,30 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from bridge.audio.codecs import Codec
 from bridge.audio.frames import FRAME_MS, Pcm
 from bridge.errors import RtpError
 from bridge.media.comfort import ComfortNoise
 from bridge.media.dialler import Dialler
-from bridge.media.flood import RateCap
+from bridge.media.feedback import Feedback
+from bridge.media.flood import CALM, RateCap
 from bridge.media.inbound import G711Inbound, inbound_for
 from bridge.media.keys import KeyFilter, Source
 from bridge.media.lumps import Lumps
 from bridge.media.outbound import OpusTerms
 from bridge.media.playout import Playout
+from bridge.media.stats import StreamStats
+from bridge.media.steady import Pace, SteadyRows
 from bridge.media.taps import Tap
+from bridge.media.wire import Wire
 from bridge.rtp.dtmf import DtmfReceiver
 from bridge.rtp.packet import HEADER, HEADER_LENGTH, RtpPacket
 from bridge.rtp.reception import Reception
 from bridge.rtp.rtcp import (
     Bye,
     ReceiverReport,
-    ReportBlock,
     RtcpPacket,
     SenderReport,
     SourceDescription,
@@ -37,46 +39,6 @@ PLAIN = 0x80  # version 2 and nothing else: no padding, extension or CSRC
 COMFORT_NOISE = 13  # RFC 3389: static at 8 kHz, and sent without being negotiated
 
 
-_NEVER: float | None = None
-
-
-class Wire(Protocol):
-    """Where packets go: a UDP socket, or SRTP over somebody else's. Never raises."""
-
-    def send(self, data: bytes, /) -> None: ...
-
-    def send_rtcp(self, data: bytes, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStats:
-    """Times are on the clock of `now`; None until it happened."""
-
-    packets_received: int
-    packets_sent: int
-    bad_packets: int
-    """Not RTP or RTCP, or of a payload type that was not negotiated."""
-    packets_lost: int
-    packets_late: int
-    duplicates: int
-    dropped: int
-    """Thrown away to bring the delay down after an outage."""
-    flooded: int
-    """Beyond what one source may send."""
-    restarts: int
-    concealed: int
-    """Gaps filled, mostly of one frame."""
-    delay_ms: float
-    jitter_ms: float
-    round_trip_ms: float | None
-    remote_fraction_lost: float
-    remote_packets_lost: int | None
-    """Of ours, as the far end counts; None before it said."""
-    remote_jitter_ms: float | None
-    first_received_at: float | None
-    last_received_at: float | None
-
-
 class AudioStream:
     """Audio of one call between its wire and its session.
 
@@ -86,11 +48,76 @@ class AudioStream:
     hears silence; the playout stands still meanwhile, and while digits are sent.
     """
 
-    on_coded: Callable[[bytes, str], None] | None = None
+    # More attributes than a shared dict has room for, and all of them wanted 50 times a second.
+    __slots__ = (
+        "_bad_packets",
+        "_cap",
+        "_dtmf",
+        "_first_received_at",
+        "_flooded",
+        "_former",
+        "_jitter",
+        "_packets_received",
+        "_reception",
+        "_steady",
+        "arrived",
+        "closed",
+        "cname",
+        "codec",
+        "comfort",
+        "dialler",
+        "feedback",
+        "heard",
+        "held",
+        "inbound",
+        "keys",
+        "last_control_at",
+        "last_received_at",
+        "lumps",
+        "octets_sent",
+        "on_arrived",
+        "on_changed",
+        "on_coded",
+        "on_digit",
+        "on_frame",
+        "opus",
+        "packets_sent",
+        "payload_type",
+        "playout",
+        "ptime_ms",
+        "row",
+        "ssrc",
+        "tap",
+        "telephone_event",
+        "waiting",
+        "wire",
+    )
+
+    on_frame: Callable[[Pcm], None] | None
+    on_coded: Callable[[bytes, str], None] | None
     """What `on_frame` gets next as octets of G.711, and "PCMU" or "PCMA"; not called where the wire
     carries something else."""
-    lumps: Lumps | None = None
+    on_digit: Callable[[str], None] | None
+    on_changed: Callable[["AudioStream"], None] | None
+    """For the media plane: another codec or payload type."""
+    on_arrived: Callable[["AudioStream"], None] | None
+    lumps: Lumps | None
     """Gathers what `on_frame` gets; None: it gets each frame."""
+    dialler: Dialler | None
+    """While digits are sent."""
+    tap: Tap | None
+    """Gets both sides, as the caller says and hears them."""
+    comfort: ComfortNoise | None
+    """What is sent while there is nothing to say; None: silence."""
+    waiting: list[bytes]
+    """While steady: what came at one time and the media plane has not seen yet."""
+    last_received_at: float | None
+    last_control_at: float | None
+    """When RTCP came."""
+    _steady: tuple[SteadyRows, Callable[["AudioStream"], None]] | None
+    _former: tuple[int, Callable[[bytes], bytes]] | None
+    _reception: Reception | None
+    _first_received_at: float | None
 
     def __init__(
         self,
@@ -116,38 +143,37 @@ class AudioStream:
         self.ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self.playout = Playout()
         self.held = self.closed = False
-        self.on_frame: Callable[[Pcm], None] | None = None
-        self.on_digit: Callable[[str], None] | None = None
-        self.on_changed: Callable[[AudioStream], None] | None = None
-        """For the media plane: another codec or payload type."""
-        self.on_arrived: Callable[[AudioStream], None] | None = None
+        self.on_frame = self.on_coded = self.on_digit = self.lumps = None
+        self.on_changed = self.on_arrived = None
         self.arrived = self.heard = False
         """Whether packets came that the media plane has not seen yet; whether frames were given
         since this stream last sent."""
         self.keys = KeyFilter()
-        self.dialler: Dialler | None = None
-        """While digits are sent."""
-        self.tap: Tap | None = None
-        """Gets both sides, as the caller says and hears them."""
-        self.comfort: ComfortNoise | None = None
-        """What is sent while there is nothing to say; None: silence."""
+        self.feedback = Feedback()
+        self.dialler = self.tap = self.comfort = None
         self.inbound = inbound_for(codec)
-        self.packets_sent = 0
-        self.octets_sent = 0
+        self.packets_sent = self.octets_sent = 0
+        self.row = -1
+        """While steady."""
+        self.waiting = []
         self._jitter = self.inbound.jitter
         self._dtmf = DtmfReceiver(telephone_event_rate)
-        self._former: tuple[int, Callable[[bytes], bytes]] | None = None
-        self._reception: Reception | None = None
+        self._former = self._reception = self._steady = None
         self._packets_received = self._bad_packets = self._flooded = 0
         self._cap = RateCap()
-        self._round_trip_ms: float | None = None
-        self._told: ReportBlock | None = None
-        self._first_received_at = self.last_received_at = _NEVER
-        self.last_control_at: float | None = None
-        """When RTCP came."""
+        self._first_received_at = self.last_received_at = self.last_control_at = None
 
     def receive_rtp(self, data: bytes, now: float) -> None:
         """One datagram. A bad one is counted."""
+        if self._steady is not None:
+            if not self.waiting:
+                self.arrived = True
+                self.last_received_at = now
+                self._steady[1](self)
+            if self.last_received_at == now:
+                self.waiting.append(data)
+                return
+            self.unsettle()
         if not self._go_on(data, now):
             self._receive(data, now)
 
@@ -230,13 +256,12 @@ class AudioStream:
             self._bad_packets += 1
             return
         self.last_control_at = now
+        heard = self._reception
         for packet in packets:
-            if isinstance(packet, SenderReport):
-                if self._reception is not None and packet.ssrc == self._reception.ssrc:
-                    self._reception.sender_report(packet.ntp_timestamp, now)
-                self._read_blocks(packet.reports, now)
-            elif isinstance(packet, ReceiverReport):
-                self._read_blocks(packet.reports, now)
+            if isinstance(packet, SenderReport) and heard and packet.ssrc == heard.ssrc:
+                heard.sender_report(packet.ntp_timestamp, now)
+            if isinstance(packet, SenderReport | ReceiverReport):
+                self.feedback.read(packet.reports, self.ssrc, now)
 
     def press(self, source: Source, digit: str, now: float, *, lasted_s: float = 0.0) -> None:
         """A press told by one of the ways; `on_digit` hears of it once. `lasted_s` if it is told
@@ -268,6 +293,7 @@ class AudioStream:
         """
         if telephone_event_rate != self._dtmf.clock_rate:
             self._dtmf = DtmfReceiver(telephone_event_rate)
+        self.unsettle()
         if codec != self.codec:
             self.flush()
             self._change_codec(codec)
@@ -290,6 +316,42 @@ class AudioStream:
 
     # For the media plane
 
+    def settle(self, rows: SteadyRows, row: int, on_next: Callable[["AudioStream"], None]) -> None:
+        """If packets come one a frame and in order: from now on they are only kept and `on_next`
+        told, to be looked at in `rows`, until there is anything else."""
+        inbound, reception = self.inbound, self._reception
+        order = self._jitter.steady
+        if order is None or reception is None or self.held or self.closed:
+            return
+        heard = reception.steady(order.expected)
+        if heard is None or not isinstance(inbound, G711Inbound) or not inbound.steady:
+            return
+        at, cap = self.last_received_at, self._cap
+        if reception.ssrc != self._jitter.ssrc or cap.at != at or cap.left < CALM:
+            return
+        rows.enter(row, Pace(self.payload_type, reception.ssrc, order, *heard), at)
+        self.row = row
+        self._steady = rows, on_next
+
+    def unsettle(self) -> None:
+        """All is known here again, also of what waits. Idempotent."""
+        if self._steady is None:
+            return
+        (rows, _), self._steady = self._steady, None
+        pace, at, recent = rows.leave(self.row)
+        assert self._reception is not None
+        assert isinstance(self.inbound, G711Inbound)
+        packets = self._jitter.went_on(pace.order)
+        self._reception.went_on(packets, pace.transit, pace.jitter)
+        self.inbound.went_on(recent)
+        self._packets_received += packets
+        self._cap.went_on(packets, at)
+        waiting, now = self.waiting, self.last_received_at or 0.0
+        self.waiting, self.last_received_at = [], at
+        self.arrived = self.arrived and not waiting
+        for packet in waiting:
+            self.receive_rtp(packet, now)
+
     def deliver(self, frame: Pcm, coded: bytes | None = None, *, loud: bool | None = None) -> None:
         """20 ms of the caller. It is kept: the plane leaves it alone from now on."""
         if self.closed:
@@ -310,18 +372,18 @@ class AudioStream:
 
     def next_frame(self) -> Pcm | None:
         """The next 20 ms to be said; None for silence."""
-        frame = self._next_frame()
+        if self.dialler is not None or self.held or self.closed:
+            frame = self._dialled()
+        else:
+            frame = self.playout.read()
+            if frame is None and self.comfort is not None:
+                frame = self.comfort.frame()
         if self.tap is not None:
             self.tap.hear(frame)
         return frame
 
-    def _next_frame(self) -> Pcm | None:
-        if self.held or self.closed:
-            return None
-        if self.dialler is None:
-            frame = self.playout.read()
-            return frame if frame is not None or self.comfort is None else self.comfort.frame()
-        if self.telephone_event is not None:
+    def _dialled(self) -> Pcm | None:
+        if self.dialler is None or self.held or self.closed or self.telephone_event is not None:
             return None
         frame = self.dialler.tone()
         self._end_dialling()
@@ -356,6 +418,7 @@ class AudioStream:
         The NTP time runs on the clock of `now`, which section 6.4.1 allows a host to use: only
         differences matter to the other side, and ours cannot jump.
         """
+        self.unsettle()
         reports = () if self._reception is None else (self._reception.report_block(now),)
         return self._compound(
             SenderReport(
@@ -372,6 +435,7 @@ class AudioStream:
         """Say BYE, if anything was said before, and free the codec. Idempotent."""
         if self.closed:
             return
+        self.unsettle()
         self.closed = True
         # RFC 3550 section 6.3.7; an address that only an offer named may not be the caller's.
         if self.packets_sent:
@@ -380,24 +444,15 @@ class AudioStream:
         self.on_frame = self.on_coded = self.on_digit = self.lumps = None
 
     @property
-    def reported(self) -> bool:
-        """The far end has told what it gets of our packets."""
-        return self._told is not None
-
-    @property
-    def remote_fraction_lost(self) -> float:
-        """Of our packets, lately, as the far end reports it; 0 to 1."""
-        return 0.0 if self._told is None else self._told.fraction_lost / 256
-
-    @property
     def pauses(self) -> bool:
         """The far end's last packet brought no sound: it announced silence, or a key."""
         return self._jitter.pauses
 
     @property
     def stats(self) -> StreamStats:
+        self.unsettle()
         jitter = self._jitter.stats
-        reception, told = self._reception, self._told
+        reception, told = self._reception, self.feedback.told
         return StreamStats(
             packets_received=self._packets_received,
             packets_sent=self.packets_sent,
@@ -411,8 +466,8 @@ class AudioStream:
             concealed=self.inbound.concealed,
             delay_ms=self._jitter.delay_ms,
             jitter_ms=reception.stats.jitter_ms if reception is not None else 0.0,
-            round_trip_ms=self._round_trip_ms,
-            remote_fraction_lost=self.remote_fraction_lost,
+            round_trip_ms=self.feedback.round_trip_ms,
+            remote_fraction_lost=self.feedback.fraction_lost,
             remote_packets_lost=None if told is None else told.packets_lost,
             remote_jitter_ms=None if told is None else told.jitter * 1000 / self.codec.clock_rate,
             first_received_at=self._first_received_at,
@@ -439,18 +494,6 @@ class AudioStream:
         self.ssrc = secrets.randbits(32)
         if codec.clock_rate != self.codec.clock_rate:
             self._reception = None
-
-    def _read_blocks(self, blocks: tuple[ReportBlock, ...], now: float) -> None:
-        for block in blocks:
-            if block.ssrc != self.ssrc:
-                continue
-            self._told = block
-            if block.last_sr:
-                # RFC 3550 section 6.4.1: all three in 1/65536 s, modulo 2^32.
-                middle = ntp_timestamp(now) >> 16
-                trip = (middle - block.last_sr - block.delay_since_last_sr) & 0xFFFF_FFFF
-                if trip < 0x8000_0000:
-                    self._round_trip_ms = trip * 1000 / 65536
 
     def _compound(self, report: RtcpPacket, *more: RtcpPacket) -> bytes:
         source = SourceDescription.of(self.ssrc, self.cname)

@@ -91,6 +91,19 @@ class Reception:
             self._jitter += difference - ((self._jitter + 8) >> 4)
         self._transit = transit
 
+    def steady(self, expected: int) -> tuple[int, int] | None:
+        """The transit and the jitter, to go on elsewhere; None if it does not expect this number,
+        or that begins a cycle."""
+        if not self._received or self._transit is None or self._max_sequence + 1 != expected:
+            return None
+        return self._transit, self._jitter
+
+    def went_on(self, packets: int, transit: int, jitter: int) -> None:
+        """So many were received since it was `steady`, each the next."""
+        self._max_sequence += packets
+        self._received += packets
+        self._transit, self._jitter = transit, jitter
+
     def sender_report(self, ntp_timestamp: int, now: float) -> None:
         """Remember the source's own report (64-bit NTP time) for LSR and DLSR."""
         self._last_sr = ntp_timestamp >> 16 & 0xFFFF_FFFF

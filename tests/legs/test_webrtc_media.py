@@ -13,7 +13,7 @@ from bridge.legs.webrtc_media import SrtpWire
 from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import RtpPacket
-from tests.legs.webrtc_browser import Browser, Ear
+from tests.legs.webrtc_browser import Browser, Ear, tap
 
 SSRC = re.compile(r"a=ssrc:(\d+) cname:(\S+)")
 
@@ -24,8 +24,11 @@ class Tap:
     def __init__(self, stream: AudioStream) -> None:
         self.rtp: list[bytes] = []
         self.rtcp: list[bytes] = []
-        stream.receive_rtp = lambda data, now: self.rtp.append(data)  # type: ignore[method-assign]
-        stream.receive_rtcp = lambda data, now: self.rtcp.append(data)  # type: ignore[method-assign]
+        tap(
+            stream,
+            lambda data, _now: self.rtp.append(data),
+            lambda data, _now: self.rtcp.append(data),
+        )
 
 
 def run(scene: Callable[[WebRtcLegs], Awaitable[None]]) -> None:

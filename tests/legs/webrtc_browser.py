@@ -9,6 +9,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack
 
 from bridge.legs.webrtc import WebRtcLeg, WebRtcLegs
+from bridge.media.stream import AudioStream
 
 TIMEOUT_S = 5.0
 
@@ -68,6 +69,25 @@ class Microphone(AudioStreamTrack):
         frame.planes[0].update(tone.tobytes())
         self._on_frame()
         return frame
+
+
+def tap(
+    stream: AudioStream,
+    on_rtp: Callable[[bytes, float], object],
+    on_rtcp: Callable[[bytes, float], object] = lambda _data, _now: None,
+) -> None:
+    """What reaches the stream goes there instead."""
+
+    class Tapped(AudioStream):
+        __slots__ = ()
+
+        def receive_rtp(self, data: bytes, now: float) -> None:
+            on_rtp(data, now)
+
+        def receive_rtcp(self, data: bytes, now: float) -> None:
+            on_rtcp(data, now)
+
+    stream.__class__ = Tapped
 
 
 class Browser:

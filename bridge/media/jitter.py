@@ -2,9 +2,10 @@
 
 The far end of this direction is a model, not an ear, so nothing waits in order to be smooth: each
 20 ms of the clock entitles to 20 ms of audio, what is there goes out at once, what is missing may
-be up to HOLD_MS late, and only then is it replaced. What comes a little before its time does not
-wait either: the clock is put on. A late packet that was replaced by silence for want of anything
-else is still heard; the delay this leaves behind is a queue that outlasts its tick. A queue longer
+be up to HOLD_MS late, and only then is it replaced. What comes a little before its time, since the
+first packet was late, does not wait either: the clock is put on, by a frame at most. A late packet
+that was replaced by silence for want of anything else is still heard; the delay this leaves behind
+is a queue that outlasts its tick, and so is what a sender with a fast clock brings. A queue longer
 than the network lately proved to need is shortened: `surplus` gives a packet to be merged with the
 one before it, when it is quiet or when there is no waiting for that.
 
@@ -21,8 +22,8 @@ from bridge.rtp.packet import RtpPacket
 
 HOLD_MS = 40  # two packets: what reordering on a live path spans, and the ear does not notice
 HOLD_FRAMES = HOLD_MS // FRAME_MS
-EARLY = 0.25  # of a frame: who would have to wait for less is early, and the clock is put on
-REST_FRAMES = 10  # between two of those: what a burst brings is not early
+EARLY = 0.3  # of a frame: who would have to wait for less is early, and the clock is put on
+MAX_EARLY = 1.0  # frames in all: the clock stays true
 PATIENCE = 3  # frames replaced in a row after which a pause is a pause and holds nothing up
 JITTER_FRAMES = 5  # a longer gap was an outage or silence suppression, not jitter
 TARGET_FRAMES = 3  # most delay kept against jitter beyond HOLD_MS
@@ -110,7 +111,7 @@ class JitterBuffer:
         self._candidate: tuple[int, int, tuple[bytes, int]] | None = None
         self._epoch: float | None = None
         self._tick = self._heard = self._resumed = -1
-        self._moved = -REST_FRAMES
+        self._put_on = 0.0  # frames
         self._came = False  # since `advance`, the next packet, when nothing waited
         self._owed = 0
         self._starved = 0
@@ -152,9 +153,8 @@ class JitterBuffer:
         frames = (now - self._epoch) * FRAMES_PER_SECOND
         tick = int(frames + 0.5)
         came, self._came = self._came, False
-        if came and tick == self._tick and self._may_be_early(frames):
-            self._epoch -= (tick + 1 - EARLY - frames) / FRAMES_PER_SECOND
-            self._moved = tick = tick + 1
+        if came and tick == self._tick and self._is_early(frames):
+            tick += 1
         steps = tick - self._tick
         if steps <= 0:
             return
@@ -319,10 +319,18 @@ class JitterBuffer:
 
     # The clock
 
-    def _may_be_early(self, frames: float) -> bool:
-        """Whether the packet that has come, and is all there is, goes out before its time."""
-        near = frames - self._tick >= EARLY and self._tick >= self._moved + REST_FRAMES
-        return near and not self._owed and not self._starved and len(self._queue) == 1
+    def _is_early(self, frames: float) -> bool:
+        """Whether the packet that has come at `frames`, and is all there is, need not wait: the
+        clock is put on, so far that it and its like are in time."""
+        due = self._tick + 0.5
+        if due - frames > EARLY or self._owed or self._starved or len(self._queue) > 1:
+            return False
+        lead = due + EARLY - frames
+        if self._put_on + lead > MAX_EARLY or self._epoch is None:
+            return False
+        self._put_on += lead
+        self._epoch -= lead / FRAMES_PER_SECOND
+        return True
 
     def _shorten(self) -> None:
         wanted = self._owed + self._target

@@ -66,9 +66,9 @@ def test_sound_that_is_early_since_the_first_was_late_does_not_wait() -> None:
 
 
 def test_sound_that_a_burst_brings_before_its_turn_waits_for_that() -> None:
-    burst = {1.0 + n * 1e-6: n for n in range(2)}
-    call = Call().hear(burst | on_time(195, since=2, late_s=-0.02))
-    assert 5 <= call.line_ms(1.4) <= 20
+    burst = {1.0 + n * 1e-6: n for n in range(3)}
+    call = Call().hear(burst | on_time(195, since=3, late_s=-0.04))
+    assert call.line_ms(1.4) == pytest.approx(40, abs=5)
 
 
 def test_of_a_call_without_a_packet_nothing_waits() -> None:

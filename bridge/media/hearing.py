@@ -12,7 +12,7 @@ from bridge.audio.goertzel import ToneDetector
 from bridge.audio.resample import ResamplerBank
 from bridge.media.inbound import G711Inbound
 from bridge.media.lumps import LOUD
-from bridge.media.steady import PACKET, Index, SteadyRows
+from bridge.media.steady import MOST_STEPS, PACKET, Index, SteadyRows
 from bridge.media.stream import AudioStream
 from bridge.rtp.packet import HEADER_LENGTH
 
@@ -95,7 +95,7 @@ class G711Hearing:
         groups: dict[int, tuple[list[AudioStream], list[bytes]]] = {}
         for stream in arrived:
             waiting = stream.waiting
-            if stream.held or stream.last_received_at != now:
+            if stream.held or stream.last_received_at != now or len(waiting) > MOST_STEPS:
                 stream.unsettle()
             elif waiting:
                 streams, packets = groups.setdefault(len(waiting), ([], []))
@@ -126,7 +126,7 @@ class G711Hearing:
         """The frames due of each to its session, and what `go_on` took."""
         groups, self._went_on = self._went_on, []
         others: dict[int, tuple[list[AudioStream], list[bytes]]] = {}
-        for stream in streams:
+        for stream in self._overdue(streams, now):
             frames = self._pull(stream, now)
             if frames:
                 some, octets = others.setdefault(len(frames), ([], []))
@@ -144,6 +144,18 @@ class G711Hearing:
                 now,
             )
             place += 1
+
+    def _overdue(self, streams: Iterable[AudioStream], now: float) -> list[AudioStream]:
+        """All but steady ones who may wait for their next packet."""
+        overdue: list[AudioStream] = []
+        steady: list[AudioStream] = []
+        for stream in streams:
+            (steady if stream.row >= 0 else overdue).append(stream)
+        if steady:
+            rows = np.array([stream.row for stream in steady], np.intp)
+            waits = self._steady.wait(rows, now).tolist()
+            overdue += [stream for stream, may in zip(steady, waits, strict=True) if not may]
+        return overdue
 
     def _pull(self, stream: AudioStream, now: float) -> list[bytes]:
         stream.unsettle()

@@ -85,6 +85,24 @@ class SteadyRows:
         places = [row * REMEMBERED + each % REMEMBERED for each in range(first, word)]
         return pace, float(self._at[row]), [self._recent[place].tobytes() for place in places]
 
+    def wait(self, rows: Index, now: float) -> NDArray[np.bool_]:
+        """Which rows, to which nothing came, have to wait for no longer than they may. The others
+        are as they were."""
+        numbers = self._numbers[rows]
+        ticks = self._ticks(rows, now)
+        steps = ticks - numbers[:, _TICK]
+        owed = numbers[:, _OWED] + steps * FRAME
+        good: NDArray[np.bool_] = owed <= HOLD
+        numbers[:, _TICK] = ticks
+        numbers[:, _OWED] = owed
+        numbers[:, _CALM] += steps > 0
+        self._numbers[rows[good]] = numbers[good]
+        return good
+
+    def _ticks(self, rows: Index, now: float) -> NDArray[np.int64]:
+        frames = (now - self._epochs[rows]) * FRAMES_PER_SECOND
+        return (frames + 0.5).astype(np.int64)
+
     def go_on(self, rows: Index, packets: Octets, now: float) -> NDArray[np.bool_]:
         """Which rows go on as they did with their `packets`, shape (len(rows), any, PACKET), all
         received at `now`. Those are done with; the others are as they were."""
@@ -97,7 +115,7 @@ class SteadyRows:
         for at in range(number):
             good &= heads[:, at, 0] & _UNMARKED == word + at
             good &= heads[:, at, 2] == numbers[:, _SSRC]
-        ticks = ((now - self._epochs[rows]) * FRAMES_PER_SECOND + 0.5).astype(np.int64)
+        ticks = self._ticks(rows, now)
         steps = ticks - numbers[:, _TICK]
         owed = numbers[:, _OWED] + (steps - number) * FRAME
         good &= (steps <= MOST_STEPS) & (owed >= 0) & (owed <= HOLD)

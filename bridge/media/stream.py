@@ -153,8 +153,7 @@ class AudioStream:
         self.dialler = self.tap = self.comfort = None
         self.inbound = inbound_for(codec)
         self.packets_sent = self.octets_sent = 0
-        self.row = -1
-        """While steady."""
+        self.row = -1  # unless steady
         self.waiting = []
         self._jitter = self.inbound.jitter
         self._dtmf = DtmfReceiver(telephone_event_rate)
@@ -339,6 +338,7 @@ class AudioStream:
             return
         (rows, _), self._steady = self._steady, None
         pace, at, recent = rows.leave(self.row)
+        self.row = -1
         assert self._reception is not None
         assert isinstance(self.inbound, G711Inbound)
         packets = self._jitter.went_on(pace.order)

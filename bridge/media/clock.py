@@ -91,7 +91,7 @@ class MediaClock:
         self._behind = 0
         self._awaits_packets = False
         self._hearing: asyncio.Handle | None = None
-        self._reads = self._has_heard = False
+        self._reads = False
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
@@ -158,21 +158,18 @@ class MediaClock:
         now = loop.time()
         self._reads = True
         try:
-            flooded = self._poller.poll(now) > MANY_DATAGRAMS
+            count = self._poller.poll(now)
         finally:
             self._reads = False
-        if flooded:
+        if count > MANY_DATAGRAMS:
             # Until the next slot.
             self._await_packets(loop, wanted=False)
-        elif self._has_heard:
+        elif count:
             self._plane.hear(now)
-        self._has_heard = False
 
     def _heard(self) -> None:
-        if self._reads:
-            # Not in another turn of the loop, which costs as much again.
-            self._has_heard = True
-        elif self._hearing is None and self._loop is not None:
+        # What is being read is heard after it, not in another turn of the loop.
+        if not self._reads and self._hearing is None and self._loop is not None:
             self._hearing = self._loop.call_soon(self._hear, self._loop)
 
     def _hear(self, loop: asyncio.AbstractEventLoop) -> None:

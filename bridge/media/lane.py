@@ -123,7 +123,7 @@ class G711Lane:
                 continue
             packet = octets[row * size : (row + 1) * size]
             if row in packings:
-                for each in self._pack(row, packings[row], packet):
+                for each in _packed(stream, packings[row], packet):
                     stream.send(each)
             elif stream.dialler is None:
                 stream.packets_sent += 1
@@ -132,19 +132,6 @@ class G711Lane:
             else:
                 _, _, number, timestamp, _ = HEADER.unpack_from(packet)
                 stream.send(stream.event_packet(number, timestamp) or packet)
-
-    def _pack(self, row: int, packing: Packing, packet: bytes) -> list[bytes]:
-        """What is sent instead of a packet of 20 ms audio."""
-        stream = self.streams[row]
-        _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
-        rest: list[bytes] = []
-        if stream.sends_event:
-            rest = packing.flush()
-            event = stream.event_packet((packing.sequence_number + 1) & 0xFFFF, timestamp)
-            if event is not None:
-                packing.next_number()
-                return [*rest, event]
-        return rest + packing.add(type_octet, timestamp, ssrc, packet[HEADER.size :])
 
     def _gather(self) -> tuple[list[int], list[int]]:
         """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
@@ -225,3 +212,16 @@ class G711Lane:
         self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
         self._tail += [0] * CHUNK
         self._free = list(range(have + CHUNK - 1, have - 1, -1))
+
+
+def _packed(stream: AudioStream, packing: Packing, packet: bytes) -> list[bytes]:
+    """What is sent instead of a packet of 20 ms audio."""
+    _, type_octet, _, timestamp, ssrc = HEADER.unpack_from(packet)
+    rest: list[bytes] = []
+    if stream.sends_event:
+        rest = packing.flush()
+        event = stream.event_packet((packing.sequence_number + 1) & 0xFFFF, timestamp)
+        if event is not None:
+            packing.next_number()
+            return [*rest, event]
+    return rest + packing.add(type_octet, timestamp, ssrc, packet[HEADER.size :])

@@ -122,7 +122,7 @@ class SourceLatch:
         still be admitted."""
         if len(data) < HEADER_LENGTH or not self._locked or source != self.source:
             return False
-        if data[0] >> 6 != 2 or 192 <= data[1] <= 223:
+        if data[0] >> 6 != 2 or is_rtcp(data):
             return False
         self._last = data
         return True

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.backends.base import Pcm, ResponseFinished, ToolCall
+from bridge.backends.base import Pcm, ResponseFinished, ToolCall, coded_to
 from bridge.backends.tools import ToolError
 from bridge.ids import ToolCallId
 from bridge.realtime.outputs import CallTool, CloseServer, OpenServer
@@ -129,6 +129,14 @@ def test_closing_leaves_nothing_open() -> None:
         assert bench.ran == []
 
     asyncio.run(scenario())
+
+
+def test_octets_are_taken_by_who_wants_them_only() -> None:
+    listener = Listener()
+    assert coded_to(listener) == listener.coded
+    listener.wants_coded = False
+    assert coded_to(listener) is None
+    assert coded_to(Puppet()) is None
 
 
 class Listener(Puppet):

@@ -7,8 +7,8 @@ import logging
 log = logging.getLogger(__name__)
 
 HIGH = 0.5
-"""Of a core. Calls begin at any time, the work of a second is not spread evenly, and beyond a half
-it is waited for more and more."""
+"""Of a core. Calls begin at any time, the work of a second is not spread evenly, and the busier the
+core is, the longer each call waits for the others."""
 LOW = 0.3
 """What is left out meanwhile was a third of it."""
 EASED = 0.9

@@ -2,8 +2,7 @@
 
 PACKETS_PER_S = 200.0  # twice 10 ms packets
 BURST = 400.0  # 4 s of those, which a stall of ours or of the network brings at once
-
-CALM = 100.0  # left: who has sent no more than this in excess lately
+CALM = 100.0  # left at least, where nothing has come near the cap lately
 
 
 class RateCap:

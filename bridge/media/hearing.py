@@ -108,7 +108,7 @@ class G711Hearing:
         if set(map(len, packets)) != {PACKET}:
             packets = [packet if len(packet) == PACKET else _OTHER for packet in packets]
         octets = np.frombuffer(b"".join(packets), np.uint8).reshape(len(streams), -1, PACKET)
-        rows = [stream.row for stream in streams]
+        rows = [self._rows[stream] for stream in streams]
         good = self._steady.go_on(np.array(rows, np.intp), octets, now)
         if not good.all():
             for place in np.flatnonzero(~good).tolist():
@@ -150,9 +150,9 @@ class G711Hearing:
         overdue: list[AudioStream] = []
         steady: list[AudioStream] = []
         for stream in streams:
-            (steady if stream.row >= 0 else overdue).append(stream)
+            (steady if stream.steady else overdue).append(stream)
         if steady:
-            rows = np.array([stream.row for stream in steady], np.intp)
+            rows = np.array([self._rows[stream] for stream in steady], np.intp)
             waits = self._steady.wait(rows, now).tolist()
             overdue += [stream for stream, may in zip(steady, waits, strict=True) if not may]
         return overdue

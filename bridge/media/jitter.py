@@ -216,16 +216,24 @@ class JitterBuffer:
             return None
         if self.hurried or self._rushing or self._over:
             return None
-        moments = self._tick, self._epoch, self._heard, self._resumed
-        return Order(self._expected, *moments, self._owed, self._calm)
+        return Order(
+            expected=self._expected,
+            tick=self._tick,
+            epoch=self._epoch,
+            heard=self._heard,
+            resumed=self._resumed,
+            owed=self._owed,
+            calm=self._calm,
+        )
 
     def went_on(self, order: Order) -> int:
         """Packets of one frame were put and popped since it was `steady`, and this has come of it;
         how many."""
         packets = (order.expected - self._expected) & 0xFFFF
-        self._expected, self._tick, self._epoch, self._heard, *_ = order
-        self._resumed, self._owed, calm = order[4:]
-        shrunk, self._calm = divmod(calm, CALM_FRAMES)
+        self._expected = order.expected
+        self._tick, self._heard, self._resumed = order.tick, order.heard, order.resumed
+        self._owed = order.owed
+        shrunk, self._calm = divmod(order.calm, CALM_FRAMES)
         self._target = max(0, self._target - shrunk * self._frame)
         return packets
 

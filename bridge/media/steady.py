@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from bridge.audio.frames import FRAMES_PER_SECOND
 from bridge.audio.g711 import Octets
+from bridge.media.inbound import G711_FRAME, G711_RATE, REMEMBERED
 from bridge.media.jitter import HOLD_FRAMES, Order
 from bridge.rtp.packet import HEADER_LENGTH
 
-RATE = 8000
-FRAME = RATE // FRAMES_PER_SECOND
-PACKET = HEADER_LENGTH + FRAME
-REMEMBERED = 5  # packets, for what to conceal a loss with
-HOLD = HOLD_FRAMES * FRAME
+PACKET = HEADER_LENGTH + G711_FRAME
+HOLD = HOLD_FRAMES * G711_FRAME
 MOST_STEPS = 10  # of the jitter buffer's clock: a longer standstill is another thing
 
 _PLAIN = 0x80 << 24  # version 2 and nothing else, the first octet of four
@@ -43,14 +41,14 @@ class Pace(NamedTuple):
 class SteadyRows:
     """Of G.711 in packets of 20 ms. Rows are numbered by the caller.
 
-    What comes at the pace of the clock is far from any cap on its rate, which is told afterwards.
+    What comes at the pace of the clock is far from any cap on its rate; that is told afterwards.
     """
 
     def __init__(self) -> None:
         self._numbers = np.zeros((0, _NUMBERS), np.int64)
         self._epochs = np.zeros(0, np.float64)
         self._at = np.zeros(0, np.float64)
-        self._recent = np.zeros((0, FRAME), np.uint8)  # so many of a row, one after the other
+        self._recent = np.zeros((0, G711_FRAME), np.uint8)  # so many of a row, one after the other
         self._began: list[int] = []  # the word then
 
     def reserve(self, rows: int) -> None:
@@ -59,7 +57,7 @@ class SteadyRows:
         self._numbers = np.concatenate((self._numbers, np.zeros((more, _NUMBERS), np.int64)))
         self._epochs = np.concatenate((self._epochs, np.zeros(more)))
         self._at = np.concatenate((self._at, np.zeros(more)))
-        recent = np.zeros((more * REMEMBERED, FRAME), np.uint8)
+        recent = np.zeros((more * REMEMBERED, G711_FRAME), np.uint8)
         self._recent = np.concatenate((self._recent, recent))
         self._began += [0] * more
 
@@ -91,7 +89,7 @@ class SteadyRows:
         numbers = self._numbers[rows]
         ticks = self._ticks(rows, now)
         steps = ticks - numbers[:, _TICK]
-        owed = numbers[:, _OWED] + steps * FRAME
+        owed = numbers[:, _OWED] + steps * G711_FRAME
         good: NDArray[np.bool_] = owed <= HOLD
         numbers[:, _TICK] = ticks
         numbers[:, _OWED] = owed
@@ -117,7 +115,7 @@ class SteadyRows:
             good &= heads[:, at, 2] == numbers[:, _SSRC]
         ticks = self._ticks(rows, now)
         steps = ticks - numbers[:, _TICK]
-        owed = numbers[:, _OWED] + (steps - number) * FRAME
+        owed = numbers[:, _OWED] + (steps - number) * G711_FRAME
         good &= (steps <= MOST_STEPS) & (owed >= 0) & (owed <= HOLD)
         if steps.max() > HOLD_FRAMES:
             # Else they have stood still for no longer than is waited for anyway.
@@ -142,7 +140,7 @@ class SteadyRows:
 
 def _measure(numbers: NDArray[np.int64], timestamps: NDArray[np.int64], now: float) -> None:
     """The jitter, as of RFC 3550 appendix A.8."""
-    transit = (int(now * RATE) - timestamps) & 0xFFFF_FFFF
+    transit = (int(now * G711_RATE) - timestamps) & 0xFFFF_FFFF
     moved = ((transit - numbers[:, _TRANSIT] + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
     numbers[:, _JITTER] += np.abs(moved) - ((numbers[:, _JITTER] + 8) >> 4)
     numbers[:, _TRANSIT] = transit

@@ -85,7 +85,6 @@ class AudioStream:
         "payload_type",
         "playout",
         "ptime_ms",
-        "row",
         "ssrc",
         "tap",
         "telephone_event",
@@ -114,7 +113,7 @@ class AudioStream:
     last_received_at: float | None
     last_control_at: float | None
     """When RTCP came."""
-    _steady: tuple[SteadyRows, Callable[["AudioStream"], None]] | None
+    _steady: tuple[SteadyRows, int, Callable[["AudioStream"], None]] | None
     _former: tuple[int, Callable[[bytes], bytes]] | None
     _reception: Reception | None
     _first_received_at: float | None
@@ -153,7 +152,6 @@ class AudioStream:
         self.dialler = self.tap = self.comfort = None
         self.inbound = inbound_for(codec)
         self.packets_sent = self.octets_sent = 0
-        self.row = -1  # unless steady
         self.waiting = []
         self._jitter = self.inbound.jitter
         self._dtmf = DtmfReceiver(telephone_event_rate)
@@ -168,7 +166,7 @@ class AudioStream:
             if not self.waiting:
                 self.arrived = True
                 self.last_received_at = now
-                self._steady[1](self)
+                self._steady[2](self)
             if self.last_received_at == now:
                 self.waiting.append(data)
                 return
@@ -329,16 +327,18 @@ class AudioStream:
         if reception.ssrc != self._jitter.ssrc or cap.at != at or cap.left < CALM:
             return
         rows.enter(row, Pace(self.payload_type, reception.ssrc, order, *heard), at)
-        self.row = row
-        self._steady = rows, on_next
+        self._steady = rows, row, on_next
+
+    @property
+    def steady(self) -> bool:
+        return self._steady is not None
 
     def unsettle(self) -> None:
         """All is known here again, also of what waits. Idempotent."""
         if self._steady is None:
             return
-        (rows, _), self._steady = self._steady, None
-        pace, at, recent = rows.leave(self.row)
-        self.row = -1
+        (rows, row, _), self._steady = self._steady, None
+        pace, at, recent = rows.leave(row)
         assert self._reception is not None
         assert isinstance(self.inbound, G711Inbound)
         packets = self._jitter.went_on(pace.order)

@@ -10,7 +10,9 @@ from bridge.audio.frames import MODEL_RATE, Pcm, samples_per_frame
 from bridge.audio.g711 import Octets, alaw_decode, ulaw_decode
 from bridge.audio.goertzel import ToneDetector
 from bridge.audio.resample import ResamplerBank
+from bridge.load import LOAD, Load
 from bridge.media.inbound import G711Inbound
+from bridge.media.lump_rows import Flags, LumpRows
 from bridge.media.lumps import LOUD
 from bridge.media.steady import MOST_STEPS, PACKET, Index, SteadyRows
 from bridge.media.stream import AudioStream
@@ -38,7 +40,7 @@ class _Group:
 class G711Hearing:
     """A row of resampler state and law for each stream; freed rows are used again."""
 
-    def __init__(self, many: int = MANY) -> None:
+    def __init__(self, many: int = MANY, load: Load = LOAD) -> None:
         self._many = many
         self._rows: dict[AudioStream, int] = {}
         self._free: list[int] = []
@@ -47,6 +49,7 @@ class G711Hearing:
         self._listening: set[int] = set()  # rows whose keys come as tones, if at all
         self._tones = ToneDetector(G711_RATE)
         self._up = ResamplerBank(G711_RATE, MODEL_RATE, CHUNK)
+        self._gathered = LumpRows(load)
         self._steady = SteadyRows()
         self._next: list[AudioStream] = []  # of the steady ones, to whom a packet came
         self._went_on: list[_Group] = []
@@ -56,9 +59,11 @@ class G711Hearing:
             have = len(self._alaw)
             self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
             self._steady.reserve(have + CHUNK)
+            self._gathered.reserve(have + CHUNK)
             self._free = list(range(have + CHUNK - 1, have - 1, -1))
         row = self._rows[stream] = self._free.pop()
         self._up.reset(row)
+        self._gathered.reset(row)
         self.change(stream)
 
     def change(self, stream: AudioStream) -> None:
@@ -77,6 +82,8 @@ class G711Hearing:
             for each in self._rows:
                 each.unsettle()
         row = self._rows.pop(stream)
+        stream.flush()
+        self._gathered.reset(row)
         self._take_law(row, alaw=False)
         self._listening.discard(row)
         self._free.append(row)
@@ -180,11 +187,40 @@ class G711Hearing:
         if self._listening:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
-        loud = (decoded.max(axis=1) > LOUD).tolist()
-        for place, (stream, is_loud) in enumerate(zip(streams, loud, strict=True)):
+        loud = decoded.max(axis=1) > LOUD
+        places: Iterable[int] = range(len(streams))
+        if self._gathered.wanted:
+            places = self._gather(streams, index, heard, octets, loud)
+        is_loud = loud.tolist()
+        for place in places:
+            stream = streams[place]
             coded = octets[place].tobytes() if stream.on_coded is not None else None
             # A view kept by one session would keep the frames of all calls alive.
-            stream.deliver(heard[place].copy(), coded, loud=is_loud)
+            stream.deliver(heard[place].copy(), coded, loud=is_loud[place])
+
+    def _gather(
+        self, streams: list[AudioStream], rows: Index, heard: Pcm, octets: Octets, loud: Flags
+    ) -> list[int]:
+        """Keep each frame until there is enough to tell. At which places it is to be told at
+        once."""
+        at_once: list[int] = []
+        for place, stream in enumerate(streams):
+            if stream.lumps is None:
+                at_once.append(place)
+            elif stream.tap is not None:
+                stream.tap.say(heard[place].copy())
+        if at_once:
+            waits = np.ones(len(streams), np.bool_)
+            waits[at_once] = False
+            streams = [stream for stream in streams if stream.lumps is not None]
+            rows, heard, octets, loud = rows[waits], heard[waits], octets[waits], loud[waits]
+        for place, whole in self._gathered.push(rows, heard, octets, loud):
+            lumps = streams[place].lumps
+            if lumps is not None:
+                lumps.elsewhere = self._gathered, int(rows[place])
+                if whole or not lumps.allowed():
+                    streams[place].flush()
+        return at_once
 
     def _listen(
         self, streams: list[AudioStream], rows: list[int], decoded: Pcm, now: float

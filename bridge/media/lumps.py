@@ -6,11 +6,13 @@ say no more than their frames would.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from bridge.audio.frames import Pcm
+from bridge.audio.frames import MODEL_FRAME, Pcm
 from bridge.load import LOAD, Load
+from bridge.media.verbatim import STEP
 
 LOUD = 800
 """The peak of a frame with a voice in it, about -32 dBFS."""
@@ -22,12 +24,22 @@ ENDED = 50  # and that it is over
 Told = tuple[Pcm, bytes | None]
 
 
+class Rows(Protocol):
+    """Where the frames of many streams wait."""
+
+    def count(self, row: int, /) -> int: ...
+
+    def take(self, row: int, /) -> tuple[Pcm, bytes]: ...
+
+
 class Lumps:
     """Of one stream; `allowed` is asked before a frame is kept for others, and before several are
     told as one."""
 
     def __init__(self, allowed: Callable[[], bool], load: Load = LOAD) -> None:
-        self._allowed = allowed
+        self.allowed = allowed
+        self.elsewhere: tuple[Rows, int] | None = None
+        """Where frames wait instead, and in which row."""
         self._load = load
         self._held: list[Told] = []
         self._quiet = ENDED  # frames since the last loud one
@@ -35,7 +47,10 @@ class Lumps:
 
     def __len__(self) -> int:
         """Frames that wait."""
-        return len(self._held)
+        if self._held or self.elsewhere is None:
+            return len(self._held)
+        rows, row = self.elsewhere
+        return rows.count(row)
 
     def push(self, frame: Pcm, coded: bytes | None, *, loud: bool | None) -> Sequence[Told]:
         """What is to be told now, if anything. `coded`: the same as octets; `loud`: None if that
@@ -47,13 +62,10 @@ class Lumps:
         else:
             return ((frame, coded),)
         self._held.append((frame, coded))
-        whole = len(self._held) >= size
-        if not whole and len(self._held) > 1:
+        number = len(self._held)
+        if number < size and (number > 1 or self.allowed()):
             return ()
-        if not self._allowed():
-            held, self._held = self._held, []
-            return held
-        return self.take() if whole else ()
+        return self.take()
 
     def _size(self, loud: bool) -> int:  # noqa: FBT001
         """How many frames may go together."""
@@ -69,10 +81,24 @@ class Lumps:
         return PAIR if self._voiced < BEGUN or PAUSE <= self._quiet < ENDED else LUMP
 
     def take(self) -> Sequence[Told]:
-        """What is held, as one."""
+        """What waits, as one if that is allowed."""
+        if not self._held:
+            return self._taken_elsewhere()
         held, self._held = self._held, []
-        if len(held) < 2:
+        if len(held) < 2 or not self.allowed():
             return held
         octets = [coded for _, coded in held if coded is not None]
         frames = np.concatenate([frame for frame, _ in held])
         return ((frames, b"".join(octets) if len(octets) == len(held) else None),)
+
+    def _taken_elsewhere(self) -> Sequence[Told]:
+        if self.elsewhere is None:
+            return ()
+        rows, row = self.elsewhere
+        frames, octets = rows.take(row)
+        if len(frames) <= MODEL_FRAME or self.allowed():
+            return ((frames, octets),) if octets else ()
+        return [
+            (frames[at : at + MODEL_FRAME], octets[at // STEP : (at + MODEL_FRAME) // STEP])
+            for at in range(0, len(frames), MODEL_FRAME)
+        ]

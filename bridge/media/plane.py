@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bridge.audio.frames import FRAMES_PER_SECOND, MODEL_FRAME
+from bridge.load import LOAD, Load
 from bridge.media.comfort import ComfortNoise
 from bridge.media.hearing import MANY, G711Hearing
 from bridge.media.inbound import G711Inbound, Inbound, SingleInbound
@@ -127,7 +128,9 @@ class _Phase:
 class MediaPlane:
     """Every stream of the process. `slot` is called 200 times a second, or `tick` 50 times."""
 
-    def __init__(self, *, comfort: ComfortNoise | None = None, many: int = MANY) -> None:
+    def __init__(
+        self, *, comfort: ComfortNoise | None = None, many: int = MANY, load: Load = LOAD
+    ) -> None:
         """`comfort`: what calls hear while the model has nothing to say. `many`: calls from which
         on those whose packets come in order are looked at together."""
         self._comfort = comfort
@@ -137,7 +140,7 @@ class MediaPlane:
         """Called when a packet has come to a stream from which none waited."""
         self._phases = [_Phase() for _ in range(PHASES)]
         self._phase_of: dict[AudioStream, _Phase] = {}
-        self._hearing = G711Hearing(many)
+        self._hearing = G711Hearing(many, load)
         self._arrived: list[AudioStream] = []
         self._reports = Schedule[AudioStream]()
         self._number = 0

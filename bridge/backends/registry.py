@@ -15,6 +15,7 @@ from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear
 from bridge.backends.upstream.farewell import read_apology
 from bridge.backends.upstream.pulse import TICK_S
+from bridge.backends.upstream.rounds import Rounds
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.errors import ConfigError
 
@@ -86,8 +87,9 @@ def make_backends(
         trust(upstream)
         read_apology(upstream.apology)
         new_ear = partial(Ear, parts.load_vad()) if upstream.local_vad else None
-        beat = Beat(TICK_S)
+        beat, rounds = Beat(TICK_S), Rounds()
         backends.add(
-            "upstream", lambda: UpstreamBackend(upstream, backends.new, new_ear, beat=beat)
+            "upstream",
+            lambda: UpstreamBackend(upstream, backends.new, new_ear, beat=beat, rounds=rounds),
         )
     return backends

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,15 +15,25 @@ from websockets.exceptions import ConnectionClosed
 from bridge.backends.upstream import dial
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.link import MAX_MESSAGE_BYTES, TURN, Link
+from bridge.backends.upstream.rounds import Rounds
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.config import Upstream
 from bridge.errors import BackendBusy, BackendError, PeerError
+from bridge.load import LOAD
 from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
 HOST = "127.0.0.1"
 OPENAI = dialect_by("openai")
+
+
+@pytest.fixture(params=[False, True], ids=["calm", "busy"])
+def _load(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With little time, connections are served together."""
+    LOAD.high = request.param
+    yield
+    LOAD.forget()
 
 
 class Client:
@@ -37,6 +47,7 @@ class Client:
         self.link = Link(
             UpstreamSettings(**Upstream.model_validate(wanted).model_dump()),
             OPENAI,
+            Rounds(),
             on_message=self._on_message,
             on_lost=self._on_lost,
         )
@@ -70,6 +81,7 @@ async def talking(server: Callable[[ServerConnection], Awaitable[None]], **setti
             await client.link.close()
 
 
+@pytest.mark.usefixtures("_load")
 def test_messages_both_ways_in_order_and_in_pieces() -> None:
     said: list[Any] = []
     hear = said.append
@@ -95,6 +107,31 @@ def test_messages_both_ways_in_order_and_in_pieces() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_load")
+def test_all_is_sent_in_order_also_right_before_the_end() -> None:
+    said: list[Any] = []
+    hear, over = said.append, asyncio.Event()
+
+    async def server(peer: ServerConnection) -> None:
+        async for message in peer:
+            hear(json.loads(message))
+        over.set()
+
+    async def scenario() -> None:
+        async with talking(server) as client:
+            for number in range(0, 100, 3):
+                client.link.send_audio(str(number).encode(), 1)
+                client.link.send_audio(str(number + 1).encode(), 1)
+                client.link.send({"audio": str(number + 2)})
+                if number % 30 == 0:
+                    await asyncio.sleep(0)
+        await asyncio.wait_for(over.wait(), 5)
+        assert [event["audio"] for event in said] == [str(number) for number in range(102)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("_load")
 def test_nothing_is_told_before_it_is_open_and_a_burst_in_turns() -> None:
     count = 10 * TURN
 
@@ -116,6 +153,7 @@ def test_nothing_is_told_before_it_is_open_and_a_burst_in_turns() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_load")
 @pytest.mark.parametrize("code", [1000, 1001, 1012, 4003])
 def test_a_server_that_closes_says_why(code: int) -> None:
     async def server(peer: ServerConnection) -> None:
@@ -148,6 +186,7 @@ def test_what_is_too_big_ends_it(message: Any) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_load")
 def test_garbage_three_times_ends_it_and_a_flood_at_once() -> None:
     async def scenario(message: str, times: int) -> list[str]:
         async def server(peer: ServerConnection) -> None:
@@ -163,6 +202,7 @@ def test_garbage_three_times_ends_it_and_a_flood_at_once() -> None:
     assert asyncio.run(scenario("event", 5_000)) == ["flood"]
 
 
+@pytest.mark.usefixtures("_load")
 def test_a_server_that_reads_nothing_loses_old_sound_and_then_us() -> None:
     async def scenario() -> None:
         seen = asyncio.Event()
@@ -184,6 +224,7 @@ def test_a_server_that_reads_nothing_loses_old_sound_and_then_us() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_load")
 def test_what_waited_for_a_slow_server_follows() -> None:
     said: list[int] = []
     hear = said.append

@@ -29,6 +29,7 @@ from bridge.backends.upstream.channel import Channel
 from bridge.backends.upstream.dialects import dialect_by
 from bridge.backends.upstream.ear import Ear, NewEar
 from bridge.backends.upstream.exchange import MAX_RESUMED, Exchange
+from bridge.backends.upstream.rounds import Rounds
 from bridge.backends.upstream.session import format_name
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.backends.upstream.talk import Talk
@@ -64,6 +65,7 @@ class UpstreamBackend:
         new_ear: NewEar | None = None,
         *,
         beat: Beat,
+        rounds: Rounds,
     ) -> None:
         self._settings = settings
         self._new_backend = new_backend
@@ -71,7 +73,7 @@ class UpstreamBackend:
         self._beat = beat
         self._ear: Ear | None = None
         self._loop = asyncio.get_running_loop()
-        self._talk = Talk(settings, dialect_by(settings.dialect), self._loop.time)
+        self._talk = Talk(settings, dialect_by(settings.dialect), self._loop.time, rounds)
         self._emit: Emit = self._talk.emit
         self._capabilities = Capabilities(
             turn_detection=self._talk.dialect.turn_detection,

@@ -42,6 +42,7 @@ class Channel:
         self._link = Link(
             talk.settings,
             talk.dialect,
+            talk.rounds,
             on_message=self._received,
             on_lost=lambda reason: owner.channel_lost(self, reason),
         )

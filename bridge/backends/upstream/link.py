@@ -31,14 +31,18 @@ from bridge.backends.upstream.dial import (
     url_for,
 )
 from bridge.backends.upstream.dialects import Dialect
+from bridge.backends.upstream.rounds import Round, Rounds
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.errors import BackendError, PeerError
+from bridge.load import LOAD
 from bridge.tasks import TaskOwner
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_UNSENT_BYTES = 32 * 1024
 """With the transport; what is more waits with us, where sound can be dropped."""
 MAX_QUEUED_SAMPLES = 35 * 24_000
+MAX_TOGETHER_SAMPLES = 24_000
+"""More does not wait until all others send."""
 MAX_EVENTS_PER_S = 2_000
 MAX_STRIKES = 3
 PING_S = 5.0
@@ -65,13 +69,16 @@ class Link:
         self,
         settings: UpstreamSettings,
         dialect: Dialect,
+        rounds: Rounds,
         *,
         on_message: Callable[[str | bytes], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._dialect = dialect
-        self._incoming = _Incoming(self, on_message)
+        self._incoming = _Incoming(self, on_message, rounds.telling)
+        self._sending = rounds.sending
+        self._due = False
         self._on_lost: Callable[[str], None] | None = on_lost
         self._on_pong: list[Callable[[], None]] = []
         self._transport: WSTransport | None = None
@@ -139,7 +146,17 @@ class Link:
 
     def send_audio(self, audio: bytes, samples: int) -> None:
         """`audio` is base64; what is too much for the server is dropped, the oldest first."""
-        self._put(b"".join((APPEND, audio, APPENDED)), samples)
+        message = b"".join((APPEND, audio, APPENDED))
+        if not LOAD.high:
+            self._put(message, samples)
+        else:
+            self._queue.append((message, samples))
+            self._queued_samples += samples
+            if self._queued_samples > MAX_TOGETHER_SAMPLES:
+                self._flush()
+            elif not self._due:
+                self._due = True
+                self._sending.soon(self._flush)
         while self._queued_samples > MAX_QUEUED_SAMPLES:
             oldest = next(n for n, (_, samples) in enumerate(self._queue) if samples)
             self._queued_samples -= self._queue[oldest][1]
@@ -147,13 +164,14 @@ class Link:
             del self._queue[oldest]
 
     def _put(self, message: bytes, samples: int) -> None:
-        if self._transport is None or self._full:
+        if self._transport is None or self._full or self._queue:
             self._queue.append((message, samples))
             self._queued_samples += samples
         else:
             self._transport.send(WSMsgType.TEXT, message)
 
     def _flush(self) -> None:
+        self._due = False
         while self._queue and self._transport is not None and not self._full:
             message, samples = self._queue.popleft()
             self._queued_samples -= samples
@@ -198,6 +216,7 @@ class Link:
         """Idempotent."""
         self.forget()
         self._stop_waiting()
+        self._flush()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.send_close(WSCloseCode.OK)
@@ -216,14 +235,19 @@ class Link:
 class _Incoming(WSListener):
     """What the server sends, a whole message at a time and TURN of them at once."""
 
-    def __init__(self, link: Link, on_message: Callable[[str | bytes], None]) -> None:
+    def __init__(
+        self, link: Link, on_message: Callable[[str | bytes], None], telling: Round
+    ) -> None:
         self.reason = "closed"
         self._link = link
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._parts = bytearray()
         self._waiting: deque[bytes] = deque()
+        self._telling = telling
+        self._transport: WSTransport | None = None
         self._held = True
+        self._due = self._paused = False
         self._turn_at = 0.0
         self._taken = 0
         self._strikes = 0
@@ -233,8 +257,9 @@ class _Incoming(WSListener):
     def begin(self, transport: WSTransport) -> None:
         """Nothing is told before."""
         self._held = False
+        self._transport = transport
         if self._waiting and not transport.is_disconnected:
-            self._pause(transport)
+            self._go_on_soon()
 
     def finish(self) -> None:
         """Nothing comes any more; what has come is told."""
@@ -282,10 +307,10 @@ class _Incoming(WSListener):
             message, self._parts = bytes(self._parts), bytearray()
         if not self._admits():
             return
-        if self._waiting or self._held or self._taken >= TURN:
+        if self._waiting or self._held or self._taken >= TURN or LOAD.high:
             self._waiting.append(message)
-            if not self._held and len(self._waiting) == 1:
-                self._pause(transport)
+            if not self._held:
+                self._go_on_soon()
         else:
             self._taken += 1
             self._tell(message)
@@ -302,16 +327,31 @@ class _Incoming(WSListener):
             return False
         return True
 
-    def _pause(self, transport: WSTransport) -> None:
-        transport.underlying_transport.pause_reading()
-        self._loop.call_soon(self._go_on, transport)
+    def _go_on_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._telling.soon(self._go_on)
+        if self._taken + len(self._waiting) > TURN:
+            self._pause(paused=True)
 
-    def _go_on(self, transport: WSTransport) -> None:
+    def _go_on(self) -> None:
+        self._due = False
         for _ in range(min(TURN, len(self._waiting))):
             self._tell(self._waiting.popleft())
         if self._waiting:
-            self._loop.call_soon(self._go_on, transport)
-        elif not transport.is_disconnected:
+            self._go_on_soon()
+        else:
+            self._pause(paused=False)
+
+    def _pause(self, *, paused: bool) -> None:
+        """Read no more, or go on reading."""
+        transport = self._transport
+        if paused == self._paused or transport is None or transport.is_disconnected:
+            return
+        self._paused = paused
+        if paused:
+            transport.underlying_transport.pause_reading()
+        else:
             transport.underlying_transport.resume_reading()
 
     def _tell(self, message: bytes) -> None:

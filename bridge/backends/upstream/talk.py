@@ -8,6 +8,7 @@ from bridge.backends.base import Emit, ResponseBegun, SpeechStarted, SpeechStopp
 from bridge.backends.upstream.caller import CallerAudio
 from bridge.backends.upstream.dialects import Dialect
 from bridge.backends.upstream.exchange import Exchange
+from bridge.backends.upstream.rounds import Rounds
 from bridge.backends.upstream.settings import UpstreamSettings
 from bridge.ids import ItemId, ResponseId
 
@@ -35,6 +36,7 @@ class Talk:
     settings: UpstreamSettings
     dialect: Dialect
     now: Callable[[], float]
+    rounds: Rounds
     config: Mapping[str, Any] = field(default_factory=dict)
     emit: Emit = _ignore
     items: Callable[[], Sequence[Mapping[str, Any]]] = _nothing

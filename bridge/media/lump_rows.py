@@ -18,7 +18,8 @@ class LumpRows:
 
     def __init__(self, load: Load = LOAD) -> None:
         self._load = load
-        self._held = np.zeros(0, np.int64)  # frames that wait
+        self._waiting = 0  # frames of all rows
+        self._held = np.zeros(0, np.int64)  # of each
         self._quiet = np.zeros(0, np.int64)  # frames since the last loud one
         self._voiced = np.zeros(0, np.int64)  # and since the voice began
         self._frames = np.zeros((0, LUMP, MODEL_FRAME), np.int16)
@@ -38,13 +39,14 @@ class LumpRows:
 
     def reset(self, row: int) -> None:
         """Row `row` starts anew, after a long silence."""
+        self._waiting -= int(self._held[row])
         self._held[row] = 0
         self._quiet[row], self._voiced[row] = ENDED, BEGUN
 
     @property
     def wanted(self) -> bool:
         """Whether frames are to wait, or some do."""
-        return self._load.high or bool(self._held.any())
+        return self._load.high or self._waiting > 0
 
     def push(self, rows: Index, frames: Pcm, octets: Octets, loud: Flags) -> list[tuple[int, bool]]:
         """A frame of each row: at which places it is the first of a lump, or the last: True."""
@@ -53,6 +55,7 @@ class LumpRows:
         self._octets[rows, held] = octets
         held += 1
         self._held[rows] = held
+        self._waiting += len(rows)
         whole = held >= (self._sizes(rows, loud) if self._load.high else 1)
         places = np.flatnonzero(whole | (held == 1))
         return list(zip(places.tolist(), whole[places].tolist(), strict=True))
@@ -76,5 +79,6 @@ class LumpRows:
         """What waits, end to end, and the same as octets."""
         count = int(self._held[row])
         self._held[row] = 0
+        self._waiting -= count
         # Copied: the next lump is put in its place.
         return self._frames[row, :count].flatten(), self._octets[row, :count].tobytes()

@@ -239,6 +239,53 @@ def test_few_calls_wake_it_to_send_and_when_packets_come() -> None:
     assert clock.stats.skipped == 0
 
 
+def test_what_is_nearly_due_goes_when_packets_come() -> None:
+    async def scenario(plane: Plane) -> None:
+        await asyncio.sleep(0.032)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.03)
+
+    clock, plane = few(scenario)
+    assert plane.slots == [(3, 0.015), (7, 0.032), (11, 0.055)]
+    assert plane.heard == []
+    assert plane.polls == 3
+    assert clock.stats.skipped == 0
+
+
+@pytest.mark.parametrize("offset_ms", [0, 1, 4, 8, 12, 16, 19])
+@pytest.mark.parametrize("ppm", [-200, 0, 200])
+def test_the_packets_of_a_single_call_and_ours_share_a_waking(offset_ms: int, ppm: int) -> None:
+    polls = []
+
+    async def scenario(plane: Plane) -> None:
+        plane.calls = 1
+        await asyncio.sleep(offset_ms / 1000)
+        for _ in range(500):
+            plane.peer.send(b"x")
+            polls.append(plane.polls)
+            await asyncio.sleep(0.02 * (1 + ppm / 1e6))
+
+    clock, plane = few(scenario)
+    assert polls[-1] - polls[-200] == 199
+    assert plane.numbers == list(range(3, plane.numbers[-1] + 1, 4))
+    spaces = [later - earlier for (_, earlier), (_, later) in pairwise(plane.slots[:500])]
+    assert all(0.0155 < space < 0.0202 for space in spaces)
+    assert sum(space < 0.0197 for space in spaces) <= 1
+    assert clock.stats.skipped == 0
+
+
+def test_no_flood_puts_the_clock_on_faster() -> None:
+    async def scenario(plane: Plane) -> None:
+        plane.calls = 1
+        for _ in range(4000):
+            plane.peer.send(b"x")
+            await asyncio.sleep(0.0005)
+
+    _, plane = few(scenario)
+    assert 95 <= len(plane.slots) <= 106
+    assert all(later - earlier > 0.0155 for (_, earlier), (_, later) in pairwise(plane.slots[:-5]))
+
+
 def test_some_calls_are_polled_when_any_of_them_sends() -> None:
     _, plane = run(lambda _: 0.0, 0.051, phases=(1, 2))
     assert plane.numbers == [1, 2, 5, 6, 9, 10]

@@ -144,12 +144,16 @@ class G711Hearing:
             groups.append(_Group(some, [self._rows[stream] for stream in some], joined))
         place = 0
         while groups := [group for group in groups if group.octets.shape[1] > place]:
-            self._hear(
-                [stream for group in groups for stream in group.streams],
-                [row for group in groups for row in group.rows],
-                np.concatenate([group.octets[:, place] for group in groups]),
-                now,
-            )
+            if len(groups) == 1:
+                only = groups[0]
+                self._hear(only.streams, only.rows, only.octets[:, place], now)
+            else:
+                self._hear(
+                    [stream for group in groups for stream in group.streams],
+                    [row for group in groups for row in group.rows],
+                    np.concatenate([group.octets[:, place] for group in groups]),
+                    now,
+                )
             place += 1
 
     def _overdue(self, streams: Iterable[AudioStream], now: float) -> list[AudioStream]:
@@ -187,7 +191,7 @@ class G711Hearing:
         if self._listening:
             self._listen(streams, rows, decoded, now)
         heard = self._up.process(index, decoded)
-        loud = decoded.max(axis=1) > LOUD
+        loud = np.maximum.reduce(decoded, axis=1) > LOUD
         places: Iterable[int] = range(len(streams))
         if self._gathered.wanted:
             places = self._gather(streams, index, heard, octets, loud)

@@ -21,6 +21,8 @@ MARKER = 0x80
 # from the second on the row is what a silent row is.
 TAIL = 2
 
+_SILENCE = np.zeros(MODEL_FRAME, np.int16)
+
 _PACKET = np.dtype(
     [
         ("flags", "u1"),
@@ -137,8 +139,8 @@ class G711Lane:
         """Put what is to be said into the first rows of _spoken: whose it is, and who begins."""
         rows: list[int] = []
         starting: list[int] = []
+        frames: list[Pcm] = []
         tail = self._tail
-        spoken = self._spoken
         for row, stream in self.streams.items():
             frame = stream.next_frame()
             if frame is not None:
@@ -147,12 +149,14 @@ class G711Lane:
                     starting.append(row)
                 if self._verbatim and self._passes(row):
                     continue
-                spoken[len(rows)] = frame
+                frames.append(frame)
                 rows.append(row)
             elif tail[row]:
                 tail[row] -= 1
-                spoken[len(rows)] = 0
+                frames.append(_SILENCE)
                 rows.append(row)
+        if frames:
+            np.concatenate(frames, out=self._spoken[: len(frames)].reshape(-1))
         return rows, starting
 
     def _passes(self, row: int) -> bool:

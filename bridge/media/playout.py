@@ -82,6 +82,8 @@ class Playout:
         self._queue: deque[tuple[str, Pcm | None, Coded | None]] = deque()
         self._verbatim: Verbatim | None = None
         self._offset = 0  # samples of the first chunk already read
+        self._steps: list[Pcm] = []  # what follows in it, frame by frame, the next one last
+        self._stepped = 0  # of these, read and not counted yet
         self._queued = 0
         self._looped = 0  # of these, without a key
         self._spare = 0  # least that was left of them, in so many reads, between so many writes
@@ -101,6 +103,7 @@ class Playout:
         if not len(pcm):
             return
         if coded is not None and self._verbatim is None:
+            self._end_steps()
             self._verbatim = Verbatim()
         if key:
             track = self._tracks.get(key)
@@ -111,6 +114,7 @@ class Playout:
                 return
             track.written += len(pcm)
         else:
+            self._end_steps()
             self._looped += len(pcm)
             self._loop_writes += 1
         self._queue.append((key, pcm, coded))
@@ -129,6 +133,13 @@ class Playout:
         A frame that an unfinished key cannot fill yet is held back whole: a late frame is one
         gap, half a frame followed by a late one is two.
         """
+        if self._steps and samples == MODEL_FRAME and not self.paused:
+            frame = self._last = self._steps.pop()
+            self._stepped += 1
+            if self.on_read is not None:
+                self.on_read(frame)
+            return frame
+        self._end_steps()
         if self._verbatim is not None or self._when_silent is not None:
             return self._read(samples)
         # In the midst of silence, or of what a key says, which is nearly always, there is less to
@@ -147,11 +158,32 @@ class Playout:
         track.read += samples
         self._queued -= samples
         self._offset = end
+        # The last frame may have to be joined to what follows.
+        more = (len(pcm) - 1 - end) // samples
+        if more:
+            ahead = pcm[end : end + more * samples]
+            self._steps = list(ahead.reshape(more, samples)[::-1])
         frame = pcm[begin:end]
         self._flow(frame)
         if self.on_read is not None:
             self.on_read(frame)
         return frame
+
+    def _end_steps(self) -> None:
+        """What follows is looked at anew."""
+        if self._steps or self._stepped:
+            self._count()
+            self._steps.clear()
+
+    def _count(self) -> None:
+        """What was read in steps."""
+        number, self._stepped = self._stepped, 0
+        if number:
+            key, _, _ = self._queue[0]
+            self._tracks[key].read += number * MODEL_FRAME
+            self._queued -= number * MODEL_FRAME
+            self._offset += number * MODEL_FRAME
+            self._grow_calm(number)
 
     def _read(self, samples: int) -> Pcm | None:
         started: list[str] = []
@@ -184,6 +216,7 @@ class Playout:
 
     def clear(self) -> list[Cut]:
         """Drop everything unread. Later writes of the keys cut are ignored."""
+        self._end_steps()
         self.paused = False
         cuts = []
         for key, track in self._tracks.items():
@@ -206,6 +239,7 @@ class Playout:
     def when_silent(self, then: Callable[[], None]) -> None:
         """After `clear`: call `then` in the read whose packet is the last with any sound of what
         was said before, of its fade or in a filter's memory; at once if that has gone out."""
+        self._end_steps()
         self._when_silent = None
         if len(self._last):
             self._when_silent = then
@@ -214,11 +248,13 @@ class Playout:
 
     def played_ms(self, key: str) -> int:
         """How much of `key` was handed to the wire; 0 for a key never seen."""
+        self._count()
         track = self._tracks.get(key)
         return samples_to_ms(track.read) if track is not None else 0
 
     @property
     def buffered_ms(self) -> int:
+        self._count()
         return samples_to_ms(self._queued)
 
     @property
@@ -279,11 +315,13 @@ class Playout:
         return frame
 
     def _flow(self, frame: Pcm) -> None:
-        self._calm += 1
-        if self._calm >= CALM_FRAMES:
-            self._calm = 0
-            self._prebuffer = max(MODEL_FRAME, self._prebuffer - MODEL_FRAME)
+        self._grow_calm(1)
         self._last = frame
+
+    def _grow_calm(self, frames: int) -> None:
+        times, self._calm = divmod(self._calm + frames, CALM_FRAMES)
+        if times:
+            self._prebuffer = max(MODEL_FRAME, self._prebuffer - times * MODEL_FRAME)
 
     def _next(self, samples: int, started: list[str], finished: list[str]) -> Pcm | None:
         if self._must_wait(samples):

@@ -16,6 +16,7 @@ from tests.media.test_playout import recorded
             st.tuples(st.just("read"), st.just(""), st.integers(1, 12)),
             st.tuples(st.just("clear"), st.just(""), st.just(0)),
             st.tuples(st.just("pause"), st.just(""), st.integers(0, 1)),
+            st.tuples(st.just("ask"), st.sampled_from("ab"), st.just(0)),
         ),
         max_size=40,
     )
@@ -35,6 +36,10 @@ def test_the_way_past_is_no_other_way(steps: list[tuple[str, str, int]]) -> None
                 assert (one is None) == (other is None)
                 if one is not None and other is not None:
                     assert one.tolist() == other.tolist()
+            continue
+        if action == "ask":
+            assert short.played_ms(key) == long.played_ms(key)
+            assert (short.idle, short.buffered_ms) == (long.idle, long.buffered_ms)
             continue
         sound = rng.integers(-9000, 9000, number, np.int16)
         for playout, log in both:

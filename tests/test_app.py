@@ -97,6 +97,31 @@ def test_http_goes_when_its_clients_have_heard_the_end(told_after_s: float) -> N
         runner.run(scenario())
 
 
+def test_an_idle_http_server_wakes_once_a_second_and_stops_at_once() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        began, ticks = loop.time(), 0
+
+        class Counting(HttpServer):
+            async def on_tick(self, counter: int) -> bool:
+                nonlocal ticks
+                ticks += 1
+                return await super().on_tick(counter)
+
+        server = Counting(uvicorn.Config(_no_app))
+        serving = asyncio.ensure_future(server.main_loop())
+        await asyncio.sleep(5.5)
+        assert ticks == 6
+        # The date it tells is that of the last tick.
+        assert server.server_state.default_headers[0][0] == b"date"
+        await server.finish()
+        await serving
+        assert loop.time() - began == pytest.approx(5.5)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())
+
+
 def test_stopping_hangs_up_and_lets_every_client_go() -> None:
     async def scenario() -> None:
         settings = config()

@@ -8,8 +8,8 @@ from bridge.audio.g711 import Octets
 from bridge.load import LOAD, Load
 from bridge.media.inbound import G711_FRAME
 from bridge.media.lumps import BEGUN, ENDED, LUMP, PAIR, PAUSE
+from bridge.media.steady import Index
 
-Index = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
 
@@ -18,8 +18,8 @@ class LumpRows:
 
     def __init__(self, load: Load = LOAD) -> None:
         self._load = load
-        self._waiting = 0  # frames of all rows
-        self._held = np.zeros(0, np.int64)  # of each
+        self._some = False  # whether frames wait, as far as is known
+        self._held = np.zeros(0, np.int64)  # frames that wait
         self._quiet = np.zeros(0, np.int64)  # frames since the last loud one
         self._voiced = np.zeros(0, np.int64)  # and since the voice began
         self._frames = np.zeros((0, LUMP, MODEL_FRAME), np.int16)
@@ -39,23 +39,25 @@ class LumpRows:
 
     def reset(self, row: int) -> None:
         """Row `row` starts anew, after a long silence."""
-        self._waiting -= int(self._held[row])
         self._held[row] = 0
         self._quiet[row], self._voiced[row] = ENDED, BEGUN
 
     @property
     def wanted(self) -> bool:
         """Whether frames are to wait, or some do."""
-        return self._load.high or self._waiting > 0
+        if self._some and not self._load.high:
+            self._some = bool(self._held.any())
+        return self._some or self._load.high
 
     def push(self, rows: Index, frames: Pcm, octets: Octets, loud: Flags) -> list[tuple[int, bool]]:
         """A frame of each row: at which places it is the first of a lump, or the last: True."""
-        held = self._held[rows]
+        # Where telling a lump has failed it is still there: its last frame gives way.
+        held = np.minimum(self._held[rows], LUMP - 1)
         self._frames[rows, held] = frames
         self._octets[rows, held] = octets
         held += 1
         self._held[rows] = held
-        self._waiting += len(rows)
+        self._some = True
         whole = held >= (self._sizes(rows, loud) if self._load.high else 1)
         places = np.flatnonzero(whole | (held == 1))
         return list(zip(places.tolist(), whole[places].tolist(), strict=True))
@@ -79,6 +81,5 @@ class LumpRows:
         """What waits, end to end, and the same as octets."""
         count = int(self._held[row])
         self._held[row] = 0
-        self._waiting -= count
         # Copied: the next lump is put in its place.
         return self._frames[row, :count].flatten(), self._octets[row, :count].tobytes()

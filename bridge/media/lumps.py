@@ -82,14 +82,15 @@ class Lumps:
 
     def take(self) -> Sequence[Told]:
         """What waits, as one if that is allowed."""
-        if not self._held:
-            return self._taken_elsewhere()
         held, self._held = self._held, []
+        rest = self._taken_elsewhere()
+        if not held:
+            return rest
         if len(held) < 2 or not self.allowed():
-            return held
+            return [*held, *rest]
         octets = [coded for _, coded in held if coded is not None]
         frames = np.concatenate([frame for frame, _ in held])
-        return ((frames, b"".join(octets) if len(octets) == len(held) else None),)
+        return [(frames, b"".join(octets) if len(octets) == len(held) else None), *rest]
 
     def _taken_elsewhere(self) -> Sequence[Told]:
         if self.elsewhere is None:

@@ -26,6 +26,7 @@ from bridge.media.verbatim import Coded, Verbatim
 FADE = MODEL_FRAME // 4  # 5 ms
 MAX_PREBUFFER = 5 * MODEL_FRAME
 CALM_FRAMES = 500  # of speech without a gap, until less is waited for
+MAX_STEPS = 50  # frames of a chunk that are cut at a time
 LOOP_FRAMES = 50  # looked at before some of a loop is left out
 REMEMBERED_KEYS = 64  # ended keys kept to answer played_ms and to refuse their late deltas
 
@@ -158,11 +159,8 @@ class Playout:
         track.read += samples
         self._queued -= samples
         self._offset = end
-        # The last frame may have to be joined to what follows.
-        more = (len(pcm) - 1 - end) // samples
-        if more:
-            ahead = pcm[end : end + more * samples]
-            self._steps = list(ahead.reshape(more, samples)[::-1])
+        if samples == MODEL_FRAME:
+            self._steps = _steps(pcm, end)
         frame = pcm[begin:end]
         self._flow(frame)
         if self.on_read is not None:
@@ -260,6 +258,7 @@ class Playout:
     @property
     def prebuffer_ms(self) -> int:
         """Speech waited for before a key goes on or begins."""
+        self._count()
         return samples_to_ms(self._prebuffer)
 
     @property
@@ -387,3 +386,12 @@ class Playout:
             if not track.read:
                 started.append(key)
             track.read += samples
+
+
+def _steps(pcm: Pcm, begin: int) -> list[Pcm]:
+    """Frames of `pcm` from `begin` on, the first one last. Not the last one of all: it may have to
+    be joined to what follows."""
+    number = min((len(pcm) - 1 - begin) // MODEL_FRAME, MAX_STEPS)
+    if number < 1:
+        return []
+    return list(pcm[begin : begin + number * MODEL_FRAME].reshape(number, MODEL_FRAME)[::-1])

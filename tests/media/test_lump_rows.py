@@ -1,5 +1,6 @@
 """Callers who are heard together are told as each of them would be alone."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -66,6 +67,11 @@ def frame(number: int, *, talks: bool) -> bytes:
     """Its number is in it."""
     level = VOICE if talks else SILENCE
     return bytes((level, 0xF0 | number % 16)) + bytes((level,)) * 158
+
+
+class Failing:
+    def __call__(self, pcm: Pcm) -> None:
+        raise ArithmeticError
 
 
 class Stage:
@@ -184,6 +190,25 @@ def test_who_comes_next_is_told_nothing_of_what_waited() -> None:
     assert stage.callers[0].stream.gathered_ms == 0
     octets = b"".join(octets for _ in range(10) for _, octets in stage.run([False])[0])
     assert octets[:2] == frame(25, talks=False)[:2]
+
+
+def test_a_session_that_fails_costs_nobody_else_more_than_that_slot() -> None:
+    stage = Stage()
+    stage.load.high = True
+    for _ in range(24):
+        stage.run([True] * CALLS)
+    fails = stage.callers[0].stream
+    hears, fails.on_frame = fails.on_frame, Failing()
+    for _ in range(4 * LUMP):
+        with contextlib.suppress(ArithmeticError):
+            stage.run([True] * CALLS)
+    fails.on_frame = hears
+    stage.callers[0]._coded.clear()
+    for caller in stage.callers:
+        caller.told()
+    told = [stage.run([True] * CALLS) for _ in range(2 * LUMP)]
+    for at in range(CALLS):
+        assert sum(len(octets) for turn in told for _, octets in turn[at]) >= 160 * LUMP
 
 
 def test_who_wants_each_frame_gets_it_beside_those_who_wait() -> None:

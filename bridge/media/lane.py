@@ -13,6 +13,7 @@ from bridge.audio.resample import ResamplerBank
 from bridge.media.hearing import CHUNK, G711_FRAME, G711_RATE
 from bridge.media.packing import Packing
 from bridge.media.stream import AudioStream
+from bridge.media.taps import SILENCE
 from bridge.media.verbatim import Coded
 from bridge.rtp.packet import HEADER
 
@@ -20,8 +21,6 @@ MARKER = 0x80
 # Silent frames still resampled and encoded after speech: the first carries the filter's tail out,
 # from the second on the row is what a silent row is.
 TAIL = 2
-
-_SILENCE = np.zeros(MODEL_FRAME, np.int16)
 
 _PACKET = np.dtype(
     [
@@ -153,7 +152,7 @@ class G711Lane:
                 rows.append(row)
             elif tail[row]:
                 tail[row] -= 1
-                frames.append(_SILENCE)
+                frames.append(SILENCE)
                 rows.append(row)
         if frames:
             np.concatenate(frames, out=self._spoken[: len(frames)].reshape(-1))

@@ -150,8 +150,7 @@ class Link:
         if not LOAD.high:
             self._put(message, samples)
         else:
-            self._queue.append((message, samples))
-            self._queued_samples += samples
+            self._keep(message, samples)
             if self._queued_samples > MAX_TOGETHER_SAMPLES:
                 self._flush()
             elif not self._due:
@@ -165,10 +164,13 @@ class Link:
 
     def _put(self, message: bytes, samples: int) -> None:
         if self._transport is None or self._full or self._queue:
-            self._queue.append((message, samples))
-            self._queued_samples += samples
+            self._keep(message, samples)
         else:
             self._transport.send(WSMsgType.TEXT, message)
+
+    def _keep(self, message: bytes, samples: int) -> None:
+        self._queue.append((message, samples))
+        self._queued_samples += samples
 
     def _flush(self) -> None:
         self._due = False

@@ -15,20 +15,13 @@ from bridge.media.plane import MediaPlane
 from bridge.media.stream import AudioStream
 from bridge.media.taps import Tap
 from bridge.rtp.packet import RtpPacket
+from tests.media.test_steady import Sent
 
 VOICE, SILENCE = 0x90, 0xFF
 CALLS = 3
 
 Turn = tuple[Sequence[bool], Sequence[bool], bool]
 """Who talks, whose frames may wait, and whether there is little time."""
-
-
-class Sent:
-    def send(self, data: bytes) -> None:
-        pass
-
-    def send_rtcp(self, data: bytes) -> None:
-        pass
 
 
 class Caller:

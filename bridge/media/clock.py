@@ -3,7 +3,8 @@
 To wake costs more than what some calls have to do, so slots in which nobody sends are skipped: what
 comes meanwhile is heard in the next one, 10 ms later in the mean where all calls send in one. A few
 calls' packets wake the clock when they come, and what is nearly due is sent with that. A call that
-is alone has the clock follow its packets, so that one waking does for both.
+is alone has the clock follow its packets, so that one waking does for both; what comes late is
+waited for, or an echo had a gap.
 """
 
 import asyncio
@@ -23,10 +24,13 @@ FEW = 3
 """Calls at most whose packets wake the clock, 50 times a second each."""
 NEAR_S = 0.004
 """What is due so soon may go when packets come."""
-LEAD_S = 0.002
-"""Between a single call's packets and ours."""
+LEAD_S, MAX_LEAD_S = 0.002, 0.010
+"""Between a single call's packets and ours, as far as they come unevenly."""
+GRACE_S = 0.008
+"""What went with packets the last time waits so long for the next ones."""
 SLEW_S = 0.0001
 """By so much the clock is put on or back for it, once in 20 ms at most: nobody hears that."""
+UNEVEN_GAIN = 1 / 16  # as jitter is averaged in RFC 3550 6.4.1
 MANY_DATAGRAMS = 24
 """At once: a flood, which must wait until somebody sends."""
 
@@ -75,6 +79,11 @@ class ClockStats:
         self.max_late_ms = max(self.max_late_ms, late_ms)
 
 
+def _within_frame(seconds: float) -> float:
+    """From half a frame before to half a frame after."""
+    return (seconds + FRAME_MS / 2000) % (FRAME_MS / 1000) - FRAME_MS / 2000
+
+
 class MediaClock:
     """Polls the sockets, then gives the plane its slot, at t0 + k * 5 ms; rests while it is empty.
 
@@ -99,6 +108,8 @@ class MediaClock:
         self._awaits_packets = False
         self._hearing: asyncio.Handle | None = None
         self._reads = self._followed = False
+        self._ahead_s = self._uneven_s = 0.0  # of a single call's packets
+        self._grace_s = 0.0
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
@@ -140,7 +151,9 @@ class MediaClock:
         if not calls:
             return
         self._number = self._plane.next_sending(self._number)
-        due = self._started_at + self._number * SLOT_S
+        if calls > 1:
+            self._grace_s = 0.0
+        due = self._started_at + self._number * SLOT_S + self._grace_s
         self._behind = self._behind + 1 if free_at > due else 0
         # Once is a stall, and made up for; again is too little time for all that there is to do.
         if self._behind > 1:
@@ -189,17 +202,23 @@ class MediaClock:
         if len(self._plane) == 1 and not self._followed:
             self._followed = True
             self._follow(ahead)
-        if self._timer is None or self._behind or ahead > NEAR_S:
-            self._plane.hear(now)
-        else:
+        if self._timer is not None and not self._behind and ahead <= NEAR_S:
             self._timer.cancel()
             self._run(loop, now)
+            return
+        if self._timer is not None and self._grace_s:
+            self._timer.cancel()
+            self._grace_s = 0.0
+            self._timer = loop.call_at(now + ahead, self._wake, loop)
+        self._plane.hear(now)
 
     def _follow(self, ahead: float) -> None:
         """`ahead`: how long before we send the packets came."""
-        period = PHASES * SLOT_S
-        wrong = (ahead - LEAD_S + period / 2) % period - period / 2
-        self._started_at -= max(-SLEW_S, min(wrong, SLEW_S))
+        uneven = abs(_within_frame(ahead - self._ahead_s))
+        self._ahead_s = ahead
+        self._uneven_s += (uneven - self._uneven_s) * UNEVEN_GAIN
+        lead = min(LEAD_S + self._uneven_s, MAX_LEAD_S)
+        self._started_at -= max(-SLEW_S, min(_within_frame(ahead - lead), SLEW_S))
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._run(loop, loop.time(), polls=True)
@@ -208,16 +227,18 @@ class MediaClock:
         """What is due, or soon will be."""
         began = time.perf_counter()
         stats = self.stats
-        first, last = self._number, max(self._number, self._slot_at(now))
+        due_by = now - self._grace_s
+        first, last = self._number, max(self._number, self._slot_at(due_by))
         stats.skipped += max(0, last + 1 - PHASES - first)
         self._number = last + 1
         self._timer = None
         self._followed = False
+        self._grace_s = 0.0 if polls else GRACE_S
         try:
             if polls:
                 self._poller.poll(now)
             for number in range(max(first, last + 1 - PHASES), last + 1):
-                stats.late(max(0.0, now - self._started_at - number * SLOT_S) * 1000)
+                stats.late(max(0.0, due_by - self._started_at - number * SLOT_S) * 1000)
                 self._plane.slot(number, now)
         finally:
             # uvloop's own time stands still within one turn of it.

@@ -1,10 +1,12 @@
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import pairwise
+from random import Random
 from socket import socketpair
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bridge.media.clock import FEW, MANY_DATAGRAMS, ClockStats, MediaClock
@@ -272,6 +274,86 @@ def test_the_packets_of_a_single_call_and_ours_share_a_waking(offset_ms: int, pp
     assert all(0.0155 < space < 0.0202 for space in spaces)
     assert sum(space < 0.0197 for space in spaces) <= 1
     assert clock.stats.skipped == 0
+
+
+def alone(packets_at: Iterable[float]) -> tuple[MediaClock, Plane]:
+    """A call that is alone, whose packets come at these times."""
+
+    async def scenario(plane: Plane) -> None:
+        plane.calls = 1
+        for at in packets_at:
+            await asyncio.sleep(1000 + at - plane.loop.time())
+            plane.peer.send(b"x")
+        await asyncio.sleep(0.1)
+
+    return few(scenario)
+
+
+def steadily(count: int) -> list[float]:
+    return [0.013 + 0.02 * n for n in range(count)]
+
+
+@pytest.mark.parametrize("late_ms", [2, 5, 9.5])
+def test_what_a_single_caller_says_late_is_waited_for(late_ms: float) -> None:
+    """Sent back in the same frame, it leaves no gap in an echo."""
+    packets_at = steadily(200)
+    packets_at[150] += late_ms / 1000
+    clock, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots]
+    assert sent_at[149:153] == pytest.approx(packets_at[149:153], abs=1e-6)
+    assert all(at < packets_at[20] for at in plane.heard)
+    assert clock.stats.skipped == 0
+    assert clock.stats.max_late_ms < 0.001
+
+
+def test_what_a_single_caller_leaves_out_is_waited_for_once() -> None:
+    packets_at = steadily(200)
+    missing = packets_at[150:153]
+    del packets_at[150:153]
+    clock, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots]
+    expected = [missing[0] + 0.010, missing[1] + 0.002, missing[2] + 0.002]
+    assert sent_at[150:153] == pytest.approx(expected, abs=2e-4)
+    assert sent_at[153:160] == pytest.approx(packets_at[150:157], abs=1e-6)
+    assert clock.stats.max_late_ms < 0.001
+
+
+def test_what_a_single_caller_says_early_goes_when_it_is_due() -> None:
+    packets_at = steadily(200)
+    packets_at[150] -= 0.008
+    _, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots]
+    assert sent_at[149:152] == pytest.approx(
+        [packets_at[149], packets_at[150] + 0.010, packets_at[151]], abs=2e-4
+    )
+
+
+@pytest.mark.parametrize("uneven_ms", [2, 5, 8])
+def test_the_less_evenly_packets_come_the_longer_before_ours(uneven_ms: float) -> None:
+    """Each is there when we send, and ours are uneven by what is nearly due at most."""
+    lottery = Random(7)
+    packets_at = [at + lottery.uniform(0, uneven_ms / 1000) for at in steadily(2000)]
+    _, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots]
+    settled = sent_at[1000:1900]
+    frames = np.searchsorted(packets_at, np.add(settled, 1e-6))
+    assert np.diff(frames).tolist() == [1] * 899
+    spaces = np.diff(settled)
+    assert 0.0158 < spaces.min() <= spaces.max() < 0.0242
+
+
+def test_a_second_call_is_not_waited_for() -> None:
+    async def scenario(plane: Plane) -> None:
+        plane.calls = 1
+        for at in steadily(200):
+            await asyncio.sleep(1000 + at - plane.loop.time())
+            plane.peer.send(b"x")
+        plane.calls = 2
+        await asyncio.sleep(1)
+
+    _, plane = few(scenario)
+    spaces = [later - earlier for (_, earlier), (_, later) in pairwise(plane.slots[202:])]
+    assert spaces == pytest.approx([0.02] * len(spaces))
 
 
 def test_no_flood_puts_the_clock_on_faster() -> None:

@@ -242,6 +242,7 @@ def _watch(
     metrics.opus_sparing.set_function(lambda: EFFORT.sparing)
     metrics.load_high.set_function(lambda: LOAD.high)
     metrics.media_load.set_function(lambda: LOAD.media)
+    metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     tasks = TaskOwner("media clock")
     tasks.spawn(_judge(clock.stats, loop, max_load), name="effort")
     tasks.spawn(garbage.look(lambda: not len(plane)), name="garbage")

@@ -8,6 +8,7 @@ calls_started = Counter("bridge_calls_started", "Calls that reached us", ["kind"
 calls_ended = Counter("bridge_calls_ended", "Calls ended", ["kind", "reason"])
 calls_live = Gauge("bridge_calls_live", "Calls ringing or up")
 sessions_live = Gauge("bridge_sessions_live", "Realtime sessions open")
+tasks = Gauge("bridge_tasks", "Tasks of the event loop; the same again when all calls have gone")
 barge_ins = Counter("bridge_barge_ins", "Playouts cut by the caller")
 barge_in_decision_s = Histogram(
     "bridge_barge_in_decision_seconds",

@@ -2,8 +2,8 @@
 
 SIP and WebRTC calls of --talk seconds each, as many at a time as asked for, on a server with the
 echo behind. Memory is sampled all the while; its slope is fitted over the calls made after the
-first quarter. At the end, with no call up, descriptors, UDP ports and threads must be what they
-were, after a first round of calls, before it began: else the exit status is 1.
+first quarter. At the end, with no call up, tasks, descriptors, UDP ports and threads must be what
+they were, after a first round of calls, before it began: else the exit status is 1.
 """
 
 import argparse
@@ -33,6 +33,7 @@ class State:
     """Of the server."""
 
     rss_kib: float
+    tasks: float
     threads: int
     fds: int
     ports: int
@@ -43,7 +44,7 @@ class State:
     def left_over(self, before: "State") -> list[str]:
         return [
             f"{name}: {getattr(before, name):g} before, {getattr(self, name):g} after"
-            for name in ("threads", "fds", "ports", "calls", "sessions")
+            for name in ("tasks", "threads", "fds", "ports", "calls", "sessions")
             if getattr(self, name) > getattr(before, name)
         ]
 
@@ -68,6 +69,7 @@ def state(service: Bridge) -> State:
     assert service.process is not None
     return State(
         rss_kib=used.rss_kib,
+        tasks=series["bridge_tasks"],
         threads=used.threads,
         fds=used.fds,
         ports=udp_ports(service.process.pid),
@@ -136,7 +138,7 @@ def told(now: State, left: float) -> str:
     return (
         f"{left:5.0f} s to go: {now.calls:.0f} calls up, {now.ended:.0f} ended, "
         f"{now.rss_kib / 1024:.1f} MiB, {now.fds} descriptors, {now.ports} UDP ports, "
-        f"{now.threads} threads"
+        f"{now.tasks:.0f} tasks, {now.threads} threads"
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench.soak import State, slope
 
-START = State(rss_kib=100_000, threads=2, fds=40, ports=1, calls=0, sessions=0, ended=0)
+START = State(rss_kib=100_000, tasks=9, threads=2, fds=40, ports=1, calls=0, sessions=0, ended=0)
 
 
 def states(leak_kib: float) -> list[State]:
@@ -29,6 +29,10 @@ def test_no_slope_without_calls() -> None:
 
 
 def test_what_is_left_over_is_named() -> None:
-    after = replace(START, fds=42, ports=2, threads=1)
-    assert after.left_over(START) == ["fds: 40 before, 42 after", "ports: 1 before, 2 after"]
+    after = replace(START, tasks=10, fds=42, ports=2, threads=1)
+    assert after.left_over(START) == [
+        "tasks: 9 before, 10 after",
+        "fds: 40 before, 42 after",
+        "ports: 1 before, 2 after",
+    ]
     assert START.left_over(START) == []

@@ -4,8 +4,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +24,13 @@ from bridge.config import Upstream
 from bridge.errors import BackendBusy, BackendError, PeerError
 from bridge.load import LOAD
 from tests.ports import free_port
+from tests.sip.certificates import Authority
 
 pytestmark = pytest.mark.e2e
 
 HOST = "127.0.0.1"
 OPENAI = dialect_by("openai")
+OF_TLS = "*/aiofastnet/*"
 
 
 @pytest.fixture(params=[False, True], ids=["calm", "busy"])
@@ -69,11 +74,21 @@ class Client:
 
 
 @asynccontextmanager
-async def talking(server: Callable[[ServerConnection], Awaitable[None]], **settings: Any) -> Any:
-    """A link to `server`, open."""
-    async with serve(server, HOST, 0, compression=None, max_size=None) as listening:
+async def talking(
+    server: Callable[[ServerConnection], Awaitable[None]], tls: Path | None = None, **settings: Any
+) -> Any:
+    """A link to `server`, open; with a certificate in the folder `tls`."""
+    context = None
+    if tls is not None:
+        authority = Authority(tls)
+        issued = authority.issue(HOST)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(issued.certificate, issued.private_key)
+        settings["tls_ca"] = str(authority.path)
+    async with serve(server, HOST, 0, compression=None, max_size=None, ssl=context) as listening:
         port = listening.sockets[0].getsockname()[1]
-        client = Client(f"ws://{HOST}:{port}/v1/realtime", **settings)
+        scheme = "ws" if context is None else "wss"
+        client = Client(f"{scheme}://{HOST}:{port}/v1/realtime", **settings)
         await client.link.open()
         try:
             yield client
@@ -337,7 +352,39 @@ def test_nobody_there_and_somebody_mute() -> None:
     asyncio.run(scenario())
 
 
-def test_the_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_load")
+def test_what_waited_behind_tls_fills_no_great_buffer(tmp_path: Path) -> None:
+    """Nor is a message lost that is larger than the small one."""
+    said: list[Any] = []
+    hear = said.append
+    large = "x" * 300_000
+
+    async def server(peer: ServerConnection) -> None:
+        for _ in range(3):
+            await peer.send(large)
+        async for message in peer:
+            hear(message)
+
+    async def scenario() -> None:
+        async with talking(server, tls=tmp_path) as client:
+            held = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, OF_TLS)])
+            assert sum(trace.size for trace in held.traces) < 100 * 1024
+            client.link.send({"type": large})
+            await client.until(lambda: said and len(client.heard) == 3)
+            assert client.heard == [large.encode()] * 3
+            assert json.loads(said[0]) == {"type": large}
+
+    tracemalloc.start()
+    try:
+        asyncio.run(scenario())
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_the_proxy_that_the_environment_names(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     async def server(peer: ServerConnection) -> None:
@@ -358,9 +405,10 @@ def test_the_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -
 
     async def scenario() -> None:
         proxy = await asyncio.start_server(tunnel, HOST, 0)
-        monkeypatch.setenv("ws_proxy", f"http://{HOST}:{proxy.sockets[0].getsockname()[1]}")
+        address = f"http://{HOST}:{proxy.sockets[0].getsockname()[1]}"
+        monkeypatch.setenv(f"{scheme}_proxy", address)
         monkeypatch.setenv("no_proxy", "localhost")
-        async with talking(server) as client:
+        async with talking(server, tls=tmp_path if scheme == "wss" else None) as client:
             await client.until(lambda: client.heard)
             assert client.heard == [b"through"]
         proxy.close()

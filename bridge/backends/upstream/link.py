@@ -40,6 +40,10 @@ from bridge.tasks import TaskOwner
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_UNSENT_BYTES = 32 * 1024
 """With the transport; what is more waits with us, where sound can be dropped."""
+TLS_BUFFERS: dict[str, Any] = dict.fromkeys(
+    ("ssl_incoming_bio_size", "ssl_outgoing_bio_size"), 2 * (16 * 1024 + 64)
+)
+"""Two records each; the library's own, of sixteen, fill up where messages have waited."""
 MAX_QUEUED_SAMPLES = 35 * 24_000
 MAX_TOGETHER_SAMPLES = 24_000
 """More does not wait until all others send."""
@@ -110,6 +114,7 @@ class Link:
                     # A key is for the server it was given for.
                     max_redirects=0,
                     proxy=proxy_for(url),
+                    **(TLS_BUFFERS if url.startswith("wss:") else {}),
                 )
         except WSHandshakeError as error:
             if error.response is not None:

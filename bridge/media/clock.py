@@ -107,7 +107,7 @@ class MediaClock:
         self._behind = 0
         self._awaits_packets = False
         self._hearing: asyncio.Handle | None = None
-        self._reads = self._followed = False
+        self._reads = self._came = self._followed = False
         self._ahead_s = self._uneven_s = 0.0  # of a single call's packets
         self._grace_s = 0.0
 
@@ -176,7 +176,7 @@ class MediaClock:
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        self._reads = True
+        self._reads, self._came = True, False
         try:
             count = self._poller.poll(now)
         finally:
@@ -184,10 +184,11 @@ class MediaClock:
         if count > MANY_DATAGRAMS:
             # Until the next slot.
             self._await_packets(loop, wanted=False)
-        elif count:
+        elif self._came:
             self._come(loop, now)
 
     def _heard(self) -> None:
+        self._came = True
         # What is being read is heard after it, not in another turn of the loop.
         if not self._reads and self._hearing is None and self._loop is not None:
             self._hearing = self._loop.call_soon(self._hear, self._loop)

@@ -12,6 +12,9 @@ import pytest
 from bridge.media.clock import FEW, MANY_DATAGRAMS, ClockStats, MediaClock
 from tests.virtual import VirtualLoop
 
+RTCP = b"r"
+"""A datagram that is nothing to hear."""
+
 
 class Plane:
     """Notes its slots; `work` may stall the loop or raise. Each of `phases` sends."""
@@ -40,12 +43,12 @@ class Plane:
         assert now == self.loop.time()
         self.polls += 1
         try:
-            count = len(self.port.recv(1000))
+            data = self.port.recv(1000)
         except BlockingIOError:
             return 0
-        if self.on_heard is not None:
+        if self.on_heard is not None and data != RTCP:
             self.on_heard()
-        return count
+        return len(data)
 
     def hear(self, now: float) -> None:
         self.heard.append(round(now - 1000.0, 6))
@@ -340,6 +343,23 @@ def test_the_less_evenly_packets_come_the_longer_before_ours(uneven_ms: float) -
     assert np.diff(frames).tolist() == [1] * 899
     spaces = np.diff(settled)
     assert 0.0158 < spaces.min() <= spaces.max() < 0.0242
+
+
+def test_reports_make_nothing_go_early() -> None:
+    """They come right before packets, and not in their place."""
+
+    async def scenario(plane: Plane) -> None:
+        plane.calls = 1
+        for at in steadily(200):
+            await asyncio.sleep(1000 + at - 0.001 - plane.loop.time())
+            plane.peer.send(RTCP)
+            await asyncio.sleep(0.001)
+            plane.peer.send(b"x")
+        await asyncio.sleep(0.1)
+
+    _, plane = few(scenario)
+    sent_at = [at for _, at in plane.slots]
+    assert sent_at[100:200] == pytest.approx(steadily(200)[100:], abs=1e-6)
 
 
 def test_a_second_call_is_not_waited_for() -> None:

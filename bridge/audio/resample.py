@@ -168,12 +168,8 @@ class ResamplerBank:
         products = work.products[: count * work.blocks]
         np.matmul(work.flat[: len(products)], work.matrix, out=products)
         np.rint(products, out=products)
-        if count == 1:
-            # Two passes, yet cheaper than np.clip until there is more to clip.
-            np.maximum(products, FLOOR, out=products)
-            np.minimum(products, CEILING, out=products)
-        else:
-            np.clip(products, FLOOR, CEILING, out=products)
+        # The method takes half as long as np.clip, which calls it.
+        products.clip(FLOOR, CEILING, out=products)
         return products.astype(np.int16).reshape(count, n_out)
 
     def reset(self, row: int) -> None:

@@ -2,9 +2,9 @@
 
 To wake costs more than what some calls have to do, so slots in which nobody sends are skipped: what
 comes meanwhile is heard in the next one, 10 ms later in the mean where all calls send in one. A few
-calls' packets wake the clock when they come, and what is nearly due is sent with that. A call that
-is alone has the clock follow its packets, so that one waking does for both; what comes late is
-waited for, or an echo had a gap.
+calls' packets wake the clock when they come, and what is nearly due is sent with the last of them.
+A call that is alone has the clock follow its packets, so that one waking does for both; what comes
+late is waited for, or an echo had a gap.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ REMEMBERED_SLOTS = 3000  # 15 s of lateness for the percentiles
 FEW = 3
 """Calls at most whose packets wake the clock, 50 times a second each."""
 NEAR_S = 0.004
-"""What is due so soon may go when packets come."""
+"""What is due so soon may go when all packets have come."""
 LEAD_S, MAX_LEAD_S = 0.002, 0.010
 """Between a single call's packets and ours, as far as they come unevenly."""
 GRACE_S = 0.008
@@ -48,6 +48,8 @@ class Slotted(Protocol):
     def hear(self, now: float, /) -> None: ...
 
     def next_sending(self, number: int, /) -> int: ...
+
+    def complete(self, number: int, /) -> bool: ...
 
 
 class Polling(Protocol):
@@ -203,14 +205,16 @@ class MediaClock:
         if len(self._plane) == 1 and not self._followed:
             self._followed = True
             self._follow(ahead)
-        if self._timer is not None and not self._behind and ahead <= NEAR_S:
-            self._timer.cancel()
-            self._run(loop, now)
-            return
-        if self._timer is not None and self._grace_s:
-            self._timer.cancel()
-            self._grace_s = 0.0
-            self._timer = loop.call_at(now + ahead, self._wake, loop)
+        timer = self._timer
+        if timer is not None:
+            if not self._behind and ahead <= NEAR_S and self._plane.complete(self._number):
+                timer.cancel()
+                self._run(loop, now)
+                return
+            if self._grace_s:
+                timer.cancel()
+                self._grace_s = 0.0
+                self._timer = loop.call_at(now + ahead, self._wake, loop)
         self._plane.hear(now)
 
     def _follow(self, ahead: float) -> None:

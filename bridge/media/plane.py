@@ -196,6 +196,11 @@ class MediaPlane:
                 return later
         return number
 
+    def complete(self, number: int) -> bool:
+        """Whether all who send in slot `number` have said something since they last did."""
+        streams = self._phases[number % PHASES].streams
+        return all(stream.heard or stream.arrived for stream in streams)
+
     def _run(self, numbers: Iterable[int], now: float) -> None:
         self._ticking = True
         try:

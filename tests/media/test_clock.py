@@ -32,6 +32,7 @@ class Plane:
         self.heard: list[float] = []
         self.slots: list[tuple[int, float]] = []
         self.polls = 0
+        self.missing: set[int] = set()  # slots before which somebody's packet does not come
 
     def __len__(self) -> int:
         return self.calls
@@ -55,6 +56,9 @@ class Plane:
 
     def next_sending(self, number: int) -> int:
         return min(number + (phase - number) % 4 for phase in self.phases)
+
+    def complete(self, number: int) -> bool:
+        return number not in self.missing
 
     def close(self) -> None:
         self.port.close()
@@ -255,6 +259,20 @@ def test_what_is_nearly_due_goes_when_packets_come() -> None:
     assert plane.heard == []
     assert plane.polls == 3
     assert clock.stats.skipped == 0
+
+
+def test_what_is_nearly_due_waits_for_the_last_of_them() -> None:
+    async def scenario(plane: Plane) -> None:
+        plane.missing = {7}
+        await asyncio.sleep(0.032)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.02)
+        plane.peer.send(b"x")
+        await asyncio.sleep(0.01)
+
+    _, plane = few(scenario)
+    assert plane.slots == [(3, 0.015), (7, 0.035), (11, 0.052)]
+    assert plane.heard == [0.032]
 
 
 @pytest.mark.parametrize("offset_ms", [0, 1, 4, 8, 12, 16, 19])

@@ -106,6 +106,23 @@ def test_the_next_slot_in_which_somebody_sends() -> None:
 
 
 @CODECS
+def test_a_phase_is_complete_when_each_has_said_something_since_it_sent(codec: Codec) -> None:
+    plane = MediaPlane()
+    assert plane.complete(4)
+    lines = [Line(plane, codec), Line(plane, codec)]
+    plane.slot(4, 0.02)
+    assert plane.complete(5)
+    lines[0].speak(0.021)
+    assert not plane.complete(8)
+    plane.hear(0.021)
+    assert not plane.complete(8)
+    lines[1].speak(0.022)
+    assert plane.complete(8)
+    plane.slot(8, 0.04)
+    assert not plane.complete(8)
+
+
+@CODECS
 def test_packets_are_heard_between_slots_and_asked_for_only_once(codec: Codec) -> None:
     plane = MediaPlane()
     line = Line(plane, codec)

@@ -222,7 +222,8 @@ class MediaClock:
         uneven = abs(_within_frame(ahead - self._ahead_s))
         self._ahead_s = ahead
         self._uneven_s += (uneven - self._uneven_s) * UNEVEN_GAIN
-        lead = min(LEAD_S + self._uneven_s, MAX_LEAD_S)
+        # From the middle to the last is so much, if each moment is as likely as the other.
+        lead = min(LEAD_S + 1.5 * self._uneven_s, MAX_LEAD_S)
         self._started_at -= max(-SLEW_S, min(_within_frame(ahead - lead), SLEW_S))
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -59,7 +59,7 @@ def echo(late_s: list[float], begin_s: float) -> tuple[int, int]:
     """Gaps in it, before and after it has settled, of packets so late."""
     loop = VirtualLoop()
     line, plane = Line(), MediaPlane()
-    clock = MediaClock(plane, line)
+    clock = MediaClock(plane, line, stopwatch=loop.time)
 
     async def main() -> tuple[int, int]:
         clock.start()
@@ -97,5 +97,5 @@ def test_packets_that_come_unevenly(uneven_ms: float, begin_ms: float) -> None:
 @pytest.mark.parametrize("begin_ms", [0.5, 7, 11, 15])
 def test_packets_that_are_late_now_and_then(begin_ms: float) -> None:
     late_s = np.zeros(800)
-    late_s[300::97] = 0.0095
+    late_s[300::97] = 0.0155
     assert echo(late_s.tolist(), begin_ms / 1000) == (0, 0)

@@ -119,7 +119,8 @@ class MediaClock:
         self._hearing: asyncio.Handle | None = None
         self._reads = self._came = self._followed = False
         self._ahead_s = self._uneven_s = 0.0  # of a single call's packets
-        self._grace_s = 0.0
+        self._paired = False  # what the single call was sent last went with a packet of its own
+        self._grace_s = 0.0  # since what is due waits for them
 
     def start(self) -> None:
         """Raises RuntimeError if it runs already."""
@@ -161,9 +162,7 @@ class MediaClock:
         if not calls:
             return
         self._number = self._plane.next_sending(self._number)
-        if calls > 1:
-            self._grace_s = 0.0
-        due = self._started_at + self._number * SLOT_S + self._grace_s
+        due = self._started_at + self._number * SLOT_S
         self._behind = self._behind + 1 if free_at > due else 0
         # Once is a stall, and made up for; again is too little time for all that there is to do.
         if self._behind > 1:
@@ -214,16 +213,12 @@ class MediaClock:
             self._followed = True
             self._follow(ahead)
         timer = self._timer
-        if timer is not None:
-            if not self._behind and ahead <= NEAR_S and self._plane.complete(self._number):
-                timer.cancel()
-                self._run(loop, now)
-                return
-            if self._grace_s:
-                timer.cancel()
-                self._grace_s = 0.0
-                self._timer = loop.call_at(now + ahead, self._wake, loop)
-        self._plane.hear(now)
+        near = timer is not None and not self._behind and ahead <= NEAR_S
+        if timer is not None and near and self._plane.complete(self._number):
+            timer.cancel()
+            self._run(loop, now)
+        else:
+            self._plane.hear(now)
 
     def _follow(self, ahead: float) -> None:
         """`ahead`: how long before we send the packets came."""
@@ -232,10 +227,18 @@ class MediaClock:
         self._uneven_s += (uneven - self._uneven_s) * UNEVEN_GAIN
         # From the middle to the last is so much, if each moment is as likely as the other.
         lead = min(LEAD_S + 1.5 * self._uneven_s, MAX_LEAD_S)
-        self._started_at -= max(-SLEW_S, min(_within_frame(ahead - lead), SLEW_S))
+        # Not the shorter way round a frame: past a packet, an echo is a frame more behind.
+        self._started_at -= max(-SLEW_S, min(ahead - lead, SLEW_S))
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._run(loop, loop.time(), polls=True)
+        now = loop.time()
+        until = self._started_at + self._number * SLOT_S + GRACE_S
+        waits = self._paired and not self._grace_s and now < until
+        if waits and not self._plane.complete(self._number):
+            self._grace_s = GRACE_S
+            self._timer = loop.call_at(until, self._wake, loop)
+        else:
+            self._run(loop, now, polls=True)
 
     def _run(self, loop: asyncio.AbstractEventLoop, now: float, *, polls: bool = False) -> None:
         """What is due, or soon will be."""
@@ -247,10 +250,11 @@ class MediaClock:
         self._number = last + 1
         self._timer = None
         self._followed = False
-        self._grace_s = 0.0 if polls else GRACE_S
+        self._grace_s = 0.0
         try:
             if polls:
                 self._poller.poll(now)
+            self._paired = len(self._plane) == 1 and self._plane.complete(first)
             for number in range(max(first, last + 1 - PHASES), last + 1):
                 stats.late(max(0.0, due_by - self._started_at - number * SLOT_S) * 1000)
                 self._plane.slot(number, now)

@@ -197,9 +197,10 @@ class MediaPlane:
         return number
 
     def complete(self, number: int) -> bool:
-        """Whether all who send in slot `number` have said something since they last did."""
+        """Whether all who send in slot `number` have said something since they last did, or are
+        held, and not heard anyway."""
         streams = self._phases[number % PHASES].streams
-        return all(stream.heard or stream.arrived for stream in streams)
+        return all(stream.heard or stream.arrived or stream.held for stream in streams)
 
     def _run(self, numbers: Iterable[int], now: float) -> None:
         self._ticking = True

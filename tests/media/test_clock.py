@@ -32,7 +32,8 @@ class Plane:
         self.heard: list[float] = []
         self.slots: list[tuple[int, float]] = []
         self.polls = 0
-        self.missing: set[int] = set()  # slots before which somebody's packet does not come
+        self.came = False  # a packet, since the last slot
+        self.missing: set[int] = set()  # slots before which somebody else's does not come
 
     def __len__(self) -> int:
         return self.calls
@@ -47,6 +48,7 @@ class Plane:
             data = self.port.recv(1000)
         except BlockingIOError:
             return 0
+        self.came = self.came or data != RTCP
         if self.on_heard is not None and data != RTCP:
             self.on_heard()
         return len(data)
@@ -58,7 +60,7 @@ class Plane:
         return min(number + (phase - number) % 4 for phase in self.phases)
 
     def complete(self, number: int) -> bool:
-        return number not in self.missing
+        return self.came and number not in self.missing
 
     def close(self) -> None:
         self.port.close()
@@ -66,6 +68,7 @@ class Plane:
 
     def slot(self, number: int, now: float) -> None:
         assert self.polls
+        self.came = False
         self.slots.append((number, round(now - 1000.0, 6)))
         self.loop.selector.now += self.work(len(self.slots))
 
@@ -297,6 +300,16 @@ def test_the_packets_of_a_single_call_and_ours_share_a_waking(offset_ms: int, pp
     assert clock.stats.skipped == 0
 
 
+@pytest.mark.parametrize("offset_ms", [0.5, 2, 5, 8, 11, 14, 17, 19.5])
+def test_no_packet_more_waits_while_the_clock_comes_to_follow(offset_ms: float) -> None:
+    packets_at = [offset_ms / 1000 + 0.02 * n for n in range(400)]
+    _, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots if packets_at[0] <= at <= packets_at[-1]]
+    frames = np.searchsorted(packets_at, np.add(sent_at, 1e-6))
+    assert np.diff(frames).tolist() == [1] * (len(frames) - 1)
+    assert len(frames) >= 398
+
+
 def alone(packets_at: Iterable[float]) -> tuple[MediaClock, Plane]:
     """A call that is alone, whose packets come at these times."""
 
@@ -347,6 +360,16 @@ def test_what_a_single_caller_says_early_goes_when_it_is_due() -> None:
     assert sent_at[149:152] == pytest.approx(
         [packets_at[149], packets_at[150] + 0.010, packets_at[151]], abs=2e-4
     )
+
+
+def test_what_a_single_caller_says_late_is_waited_for_after_what_was_early() -> None:
+    packets_at = steadily(200)
+    packets_at[150] -= 0.008
+    packets_at[151] += 0.006
+    _, plane = alone(packets_at)
+    sent_at = [at for _, at in plane.slots]
+    assert sent_at[150] == pytest.approx(packets_at[150] + 0.010, abs=2e-4)
+    assert sent_at[151:153] == pytest.approx(packets_at[151:153], abs=1e-6)
 
 
 @pytest.mark.parametrize("uneven_ms", [2, 5, 8])

@@ -99,3 +99,11 @@ def test_packets_that_are_late_now_and_then(begin_ms: float) -> None:
     late_s = np.zeros(800)
     late_s[300::97] = 0.0155
     assert echo(late_s.tolist(), begin_ms / 1000) == (0, 0)
+
+
+@pytest.mark.parametrize("begin_ms", [0.5, 7, 11, 15])
+def test_packets_that_are_late_after_an_early_one(begin_ms: float) -> None:
+    late_s = np.zeros(800)
+    late_s[300::97] = -0.008
+    late_s[301::97] = 0.0055
+    assert echo(late_s.tolist(), begin_ms / 1000) == (0, 0)

@@ -120,6 +120,9 @@ def test_a_phase_is_complete_when_each_has_said_something_since_it_sent(codec: C
     assert plane.complete(8)
     plane.slot(8, 0.04)
     assert not plane.complete(8)
+    lines[0].speak(0.041)
+    lines[1].stream.held = True
+    assert plane.complete(8)
 
 
 @CODECS

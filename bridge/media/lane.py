@@ -46,7 +46,9 @@ class G711Lane:
         self._alaw_rows = 0
         self._tail: list[int] = []
         self._packings: dict[int, Packing] = {}  # rows whose packets are not of 20 ms
+        self._laws: list[str] = []
         self._verbatim: dict[int, Coded] = {}  # rows whose next payload is there already
+        self._passed: set[int] = set()  # rows whose last one was, past the filter
         self._down = ResamplerBank(MODEL_RATE, G711_RATE, CHUNK)
         self._spoken = np.zeros((0, MODEL_FRAME), np.int16)
 
@@ -73,6 +75,7 @@ class G711Lane:
         row = self._rows[stream]
         alaw = stream.codec is PCMA
         self._take_law(row, alaw=alaw)
+        self._laws[row] = stream.codec.name
         self._types[row] = stream.payload_type
         self._payloads[row] = ALAW_SILENCE if alaw else ULAW_SILENCE
         self._take_length(row, stream.ptime_ms * G711_RATE // 1000)
@@ -82,6 +85,7 @@ class G711Lane:
         del self.streams[row]
         stream.playout.on_octets = None
         self._verbatim.pop(row, None)
+        self._passed.discard(row)
         self._take_law(row, alaw=False)
         self._packings.pop(row, None)
         self._free.append(row)
@@ -148,12 +152,17 @@ class G711Lane:
                     starting.append(row)
                 if self._verbatim and self._passes(row):
                     continue
-                frames.append(frame)
-                rows.append(row)
             elif tail[row]:
                 tail[row] -= 1
-                frames.append(SILENCE)
-                rows.append(row)
+                frame = SILENCE
+            else:
+                continue
+            if row in self._passed:
+                # What the filter remembers is over.
+                self._passed.discard(row)
+                self._down.reset(row)
+            frames.append(frame)
+            rows.append(row)
         if frames:
             np.concatenate(frames, out=self._spoken[: len(frames)].reshape(-1))
         return rows, starting
@@ -163,16 +172,16 @@ class G711Lane:
         coded = self._verbatim.get(row)
         if coded is None:
             return False
-        if (coded[1] == PCMA.name) != self._alaw[row]:
+        if coded[1] != self._laws[row]:
             del self._verbatim[row]
             return False
-        # What the filter remembers is over.
-        self._down.reset(row)
+        self._passed.add(row)
         return True
 
     def _put_verbatim(self) -> None:
-        for row, (octets, _) in self._verbatim.items():
-            self._payloads[row] = np.frombuffer(octets, np.uint8)
+        octets = b"".join([octets for octets, _ in self._verbatim.values()])
+        payloads = np.frombuffer(octets, np.uint8).reshape(-1, G711_FRAME)
+        self._payloads[list(self._verbatim)] = payloads
         self._verbatim.clear()
 
     def _encode(self, rows: NDArray[np.intp], pcm: Pcm) -> Octets:
@@ -213,6 +222,7 @@ class G711Lane:
         self._see(packets)
         self._alaw = np.concatenate((self._alaw, np.zeros(CHUNK, np.bool_)))
         self._spoken = np.zeros((have + CHUNK, MODEL_FRAME), np.int16)
+        self._laws += [""] * CHUNK
         self._tail += [0] * CHUNK
         self._free = list(range(have + CHUNK - 1, have - 1, -1))
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from bridge.audio.frames import MODEL_FRAME, Pcm, samples_to_ms
 from bridge.media.fades import NOTHING, clicks, faded, risen
-from bridge.media.verbatim import Coded, Verbatim
+from bridge.media.verbatim import STEP, Coded, Verbatim, steps
 
 FADE = MODEL_FRAME // 4  # 5 ms
 MAX_PREBUFFER = 5 * MODEL_FRAME
@@ -84,6 +84,7 @@ class Playout:
         self._verbatim: Verbatim | None = None
         self._offset = 0  # samples of the first chunk already read
         self._steps: list[Pcm] = []  # what follows in it, frame by frame, the next one last
+        self._coded_steps: list[Coded] = []  # and in octets, if they pass as they are
         self._stepped = 0  # of these, read and not counted yet
         self._queued = 0
         self._looped = 0  # of these, without a key
@@ -137,11 +138,13 @@ class Playout:
         if self._steps and samples == MODEL_FRAME and not self.paused:
             frame = self._last = self._steps.pop()
             self._stepped += 1
+            if self._coded_steps:
+                self._pass_on(self._coded_steps.pop())
             if self.on_read is not None:
                 self.on_read(frame)
             return frame
         self._end_steps()
-        if self._verbatim is not None or self._when_silent is not None:
+        if self._when_silent is not None:
             return self._read(samples)
         # In the midst of silence, or of what a key says, which is nearly always, there is less to
         # look at.
@@ -149,29 +152,40 @@ class Playout:
             return None
         if not self._flowing or self.paused or self._looped or not self._queue:
             return self._read(samples)
-        key, pcm, _ = self._queue[0]
+        key, pcm, coded = self._queue[0]
         begin, end = self._offset, self._offset + samples
         if pcm is None or end >= len(pcm):
             return self._read(samples)
         track = self._tracks[key]
-        if not track.read:
+        passes = self._verbatim is not None and self.on_octets is not None
+        if not track.read or (passes and (coded is None or begin % STEP)):
             return self._read(samples)
         track.read += samples
         self._queued -= samples
         self._offset = end
         if samples == MODEL_FRAME:
             self._steps = _steps(pcm, end)
+            if passes and coded is not None:
+                self._coded_steps = steps(coded, begin, 1 + len(self._steps))
+                self._pass_on(self._coded_steps.pop())
         frame = pcm[begin:end]
         self._flow(frame)
         if self.on_read is not None:
             self.on_read(frame)
         return frame
 
+    def _pass_on(self, coded: Coded) -> None:
+        """A frame in the midst of what a key says."""
+        if self._verbatim is not None and self.on_octets is not None:
+            self._verbatim.before = coded
+            self.on_octets(coded)
+
     def _end_steps(self) -> None:
         """What follows is looked at anew."""
         if self._steps or self._stepped:
             self._count()
             self._steps.clear()
+            self._coded_steps.clear()
 
     def _count(self) -> None:
         """What was read in steps."""

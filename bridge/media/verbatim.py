@@ -5,7 +5,7 @@ Frames that are not wholly of such octets are nobody's here: the wire encodes th
 
 import numpy as np
 
-from bridge.audio.frames import MODEL_RATE
+from bridge.audio.frames import MODEL_FRAME, MODEL_RATE
 from bridge.audio.g711 import Octets, Samples, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from bridge.media.fades import NOTHING, clicks, faded, risen
 
@@ -18,15 +18,27 @@ FADE = 40  # 5 ms
 LAWS = {"PCMU": (ulaw_decode, ulaw_encode), "PCMA": (alaw_decode, alaw_encode)}
 
 
+def steps(coded: Coded, begin: int, number: int) -> list[Coded]:
+    """So many frames of `coded` from the model's sample `begin` on, the first one last."""
+    octets, law = coded
+    size = MODEL_FRAME // STEP
+    first = begin // STEP
+    return [
+        (octets[at : at + size], law) for at in range(first + (number - 1) * size, first - 1, -size)
+    ]
+
+
 class Verbatim:
     """Of one playout: `begin`, then `take` for each piece of a frame, then `frame`."""
+
+    before: Coded | None = None
+    """The frame before, as long as nothing followed it."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._law = "PCMU"
         self._whole = True
         self._broken = False
-        self._edge = b""  # the end of the frame before, as long as nothing followed it
 
     def begin(self, *, broken: bool) -> None:
         """`broken`: sound stopped short before, and goes on now."""
@@ -45,7 +57,8 @@ class Verbatim:
     def frame(self, samples: int, *, goes_on: bool) -> Coded | None:
         """What stands for the next `samples`; None if it is not to be had in octets. `goes_on`:
         the frame before was sound as well."""
-        edge, self._edge = self._edge, b""
+        before, self.before = self.before, None
+        edge = before[0][-FADE:] if before is not None else b""
         octets = b"".join(self._parts)
         if not self._whole or not (octets or edge):
             return None
@@ -57,8 +70,8 @@ class Verbatim:
         if len(octets) < size:
             last = octets[-FADE:]
             return octets + self._end(last, size - len(octets))[0], self._law
-        self._edge = octets[-FADE:]
-        return octets, self._law
+        self.before = octets, self._law
+        return self.before
 
     def _begin(self, octets: bytes, edge: bytes) -> bytes:
         pcm = self._decode(octets[:FADE])

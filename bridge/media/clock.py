@@ -30,6 +30,10 @@ GRACE_S = 0.014
 """What went with packets the last time waits so long for the next ones."""
 SLEW_S = 0.0001
 """By so much the clock is put on or back for it, once in 20 ms at most: nobody hears that."""
+SETTLING = 12
+SETTLE_S = 0.002
+"""With so many packets it is put on by so much, as a call begins: what it goes on to do slowly, a
+far end's jitter buffer must take back in the midst of speech."""
 UNEVEN_GAIN = 1 / 16  # as jitter is averaged in RFC 3550 6.4.1
 MANY_DATAGRAMS = 24
 """At once: a flood, which must wait until somebody sends."""
@@ -119,6 +123,7 @@ class MediaClock:
         self._hearing: asyncio.Handle | None = None
         self._reads = self._came = self._followed = False
         self._ahead_s = self._uneven_s = 0.0  # of a single call's packets
+        self._settling = 0  # packets until it follows slowly
         self._paired = False  # what the single call was sent last went with a packet of its own
         self._grace_s = 0.0  # since what is due waits for them
 
@@ -147,6 +152,8 @@ class MediaClock:
         if self._loop is not None and self._timer is None:
             # What was left out while nobody called was not missed.
             self._number = max(self._number, self._slot_at(self._loop.time()) + 1)
+            # Who is left of others may be in the midst of speech.
+            self._settling = SETTLING if len(self._plane) == 1 else 0
             self._arm(self._loop)
 
     def _slot_at(self, now: float) -> int:
@@ -209,11 +216,13 @@ class MediaClock:
     def _come(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         """Packets of a few calls have been read."""
         ahead = self._started_at + self._number * SLOT_S - now
-        if len(self._plane) == 1 and not self._followed:
-            self._followed = True
-            self._follow(ahead)
+        near = not self._behind and ahead <= NEAR_S
+        if len(self._plane) == 1:
+            near = near and not self._settling
+            if not self._followed:
+                self._followed = True
+                self._follow(ahead)
         timer = self._timer
-        near = timer is not None and not self._behind and ahead <= NEAR_S
         if timer is not None and near and self._plane.complete(self._number):
             timer.cancel()
             self._run(loop, now)
@@ -222,13 +231,18 @@ class MediaClock:
 
     def _follow(self, ahead: float) -> None:
         """`ahead`: how long before we send the packets came."""
+        if self._settling == SETTLING:
+            self._ahead_s, self._uneven_s = ahead, 0.0
         uneven = abs(_within_frame(ahead - self._ahead_s))
-        self._ahead_s = ahead
         self._uneven_s += (uneven - self._uneven_s) * UNEVEN_GAIN
         # From the middle to the last is so much, if each moment is as likely as the other.
         lead = min(LEAD_S + 1.5 * self._uneven_s, MAX_LEAD_S)
+        most = SETTLE_S if self._settling else SLEW_S
+        self._settling = max(0, self._settling - 1)
         # Not the shorter way round a frame: past a packet, an echo is a frame more behind.
-        self._started_at -= max(-SLEW_S, min(ahead - lead, SLEW_S))
+        moved = max(-SLEW_S, min(ahead - lead, most))
+        self._started_at -= moved
+        self._ahead_s = ahead - moved
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

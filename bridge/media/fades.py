@@ -21,8 +21,7 @@ def faded(edge: Pcm, samples: int) -> Pcm:
     tail = np.zeros(samples, np.int16)
     if clicks(edge):
         size = min(len(edge), samples)
-        gains = np.cos(np.linspace(0, np.pi / 2, size, dtype=np.float32)) ** 2
-        tail[:size] = edge[::-1][:size] * gains
+        tail[:size] = edge[::-1][:size] * _falling(size)
     return tail
 
 
@@ -33,6 +32,12 @@ def risen(frame: Pcm, edge: Pcm, fade: int) -> Pcm:
     frame[:fading] = frame[:fading] * _rising(fade)[:fading]
     frame[:fading] += faded(edge, fading)
     return frame
+
+
+@cache
+def _falling(samples: int) -> NDArray[np.float32]:
+    gains: NDArray[np.float32] = np.cos(np.linspace(0, np.pi / 2, samples, dtype=np.float32)) ** 2
+    return gains
 
 
 @cache

@@ -168,6 +168,8 @@ class MediaClock:
         self._await_packets(loop, wanted=0 < calls <= FEW)
         if not calls:
             return
+        if calls > 1:
+            self._settling = 0
         self._number = self._plane.next_sending(self._number)
         due = self._started_at + self._number * SLOT_S
         self._behind = self._behind + 1 if free_at > due else 0

@@ -58,8 +58,10 @@ class Verbatim:
         """What stands for the next `samples`; None if it is not to be had in octets. `goes_on`:
         the frame before was sound as well."""
         before, self.before = self.before, None
-        edge = before[0][-FADE:] if before is not None else b""
-        octets = b"".join(self._parts)
+        octets, edge = b"".join(self._parts), b""
+        if before is not None:
+            edge = before[0][-FADE:]
+            self._law = self._law if octets else before[1]
         if not self._whole or not (octets or edge):
             return None
         size = samples // STEP

@@ -1,6 +1,7 @@
 """The clock follows a call that is alone."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from random import Random
 
@@ -134,9 +135,8 @@ def test_a_second_call_is_not_waited_for() -> None:
     assert spaces == pytest.approx([0.02] * len(spaces))
 
 
-@pytest.mark.parametrize("offset_ms", [0.5, 2, 5, 8, 11, 14, 17, 19.5])
-def test_it_follows_a_call_before_much_is_said(offset_ms: float) -> None:
-    """What it were put on by later, the far end had to leave out of speech."""
+def beginning(scenario: Callable[[Plane], Awaitable[None]]) -> list[float]:
+    """When was sent after a call began, at 1000.4, that is alone."""
     loop = VirtualLoop()
     plane = Plane(loop)
     plane.phases, plane.calls = (3,), 0
@@ -148,20 +148,42 @@ def test_it_follows_a_call_before_much_is_said(offset_ms: float) -> None:
         plane.calls = 1
         assert plane.on_busy is not None
         plane.on_busy()
-        for number in range(400):
-            await asyncio.sleep(1000.4 + offset_ms / 1000 + 0.02 * number - loop.time())
-            plane.peer.send(b"x")
+        await scenario(plane)
         await clock.close()
         plane.close()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
-    sent_at = np.array([at for _, at in plane.slots])
+    return [at for _, at in plane.slots]
+
+
+@pytest.mark.parametrize("offset_ms", [0.5, 2, 5, 8, 11, 14, 17, 19.5])
+def test_it_follows_a_call_before_much_is_said(offset_ms: float) -> None:
+    """What it were put on by later, the far end had to leave out of speech."""
+
+    async def scenario(plane: Plane) -> None:
+        for number in range(400):
+            await asyncio.sleep(1000.4 + offset_ms / 1000 + 0.02 * number - plane.loop.time())
+            plane.peer.send(b"x")
+
+    sent_at = np.array(beginning(scenario))
     spaces = np.diff(sent_at)
     assert 0.0155 < spaces.min() <= spaces.max() < 0.0202
     late_ms = 1000 * (sent_at - sent_at[-1]) % 20
     assert np.minimum(late_ms, 20 - late_ms)[50:].max() < 0.01
     assert np.minimum(late_ms, 20 - late_ms)[14:].max() < 2.1
+
+
+def test_it_follows_slowly_who_is_alone_again() -> None:
+    async def scenario(plane: Plane) -> None:
+        for number in range(200):
+            await asyncio.sleep(1000.414 + 0.02 * number - plane.loop.time())
+            plane.peer.send(b"x")
+            plane.calls = 2 if 3 <= number < 50 else 1
+
+    spaces = np.diff(beginning(scenario))
+    assert spaces[:3].min() < 0.019
+    assert spaces[51:80].min() > 0.0198
 
 
 def test_no_flood_puts_the_clock_on_faster() -> None:

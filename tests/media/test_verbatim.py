@@ -105,6 +105,19 @@ def test_on_a_wire_of_another_kind_it_is_coded_anew(codec: Codec) -> None:
         assert rms(said[800:]) == pytest.approx(rms(TONE), rel=0.1)
 
 
+def test_what_is_cut_dies_away_in_its_own_law() -> None:
+    call = Call(PCMA)
+    call.write(ulaw_encode(TONE[:250]).tobytes(), key="a", law="PCMU")
+    call.playout.finish("a")
+    call.say(TONE, key="b")
+    call.run(6)
+    call.playout.clear()
+    tail = call.heard(call.run(1))
+    assert 0 < np.abs(tail[:20]).max() < 10_500
+    assert steps(tail) < STEP
+    assert not np.abs(tail[40:]).max() > 8
+
+
 @BOTH
 def test_the_end_and_a_cut_die_away(codec: Codec) -> None:
     call = Call(codec)
